@@ -1,0 +1,118 @@
+"""What can stand at a path of a host, as values.
+
+An *object* is a regular file, directory, symbolic link, special file, or nothing. Two objects are compared by what
+undo promises to restore (DESIGN P4): type, content, owner, group, mode, mtime, extended attributes (which hold ACLs,
+capabilities and the SELinux label) and link target. Inode numbers, atime, ctime and birth time are not part of it.
+
+Paths are absolute ``str`` below the host's root; bytes that are not UTF-8 are surrogate-escaped as `os.fsdecode` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+SpecialType = Literal["fifo", "socket", "character-device", "block-device"]
+
+
+class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Owner, mode, time and attributes of an object."""
+
+    #: Permission bits with setuid, setgid and sticky: 0 to 0o7777.
+    mode: int
+    uid: int
+    gid: int
+    #: Modification time in nanoseconds since the epoch.
+    mtime_ns: int = 0
+    #: Extended attributes sorted by name; ACLs are ``system.posix_acl_access`` and ``system.posix_acl_default``.
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+
+
+class Absent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="absent"):
+    """Nothing stands there."""
+
+
+class RegularFile(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="file"):
+    """A regular file, its content known by size and digest."""
+
+    metadata: Metadata
+    #: Bytes.
+    size: int
+    #: SHA-256 of the content, lowercase hexadecimal.
+    sha256: str
+    #: How many names the inode has.
+    links: int = 1
+
+
+class Directory(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="directory"):
+    """A directory; what is in it is other objects' business."""
+
+    metadata: Metadata
+
+
+class Symlink(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="symlink"):
+    """A symbolic link; its mode is always 0o777 on Linux."""
+
+    metadata: Metadata
+    target: str
+
+
+class Special(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="special"):
+    """A FIFO, socket or device node."""
+
+    metadata: Metadata
+    special: SpecialType
+    #: Device number as `os.makedev` builds it; 0 for FIFOs and sockets.
+    device: int = 0
+
+
+Object = Absent | RegularFile | Directory | Symlink | Special
+Present = RegularFile | Directory | Symlink | Special
+
+ABSENT = Absent()
+
+
+class At(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An object at its path."""
+
+    path: str
+    object: Object
+
+
+class Status(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The cheap part of an object: one lstat, no content."""
+
+    type: Literal["file", "directory", "symlink", "special"]
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    size: int
+    links: int
+    #: Identity of the inode while it lives: (device, inode number).
+    inode: tuple[int, int]
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of `data` in lowercase hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def without_times(found: Object) -> Object:
+    """Return `found` as conflicts compare it (DESIGN D13): modification time and number of links left out.
+
+    A directory's mtime changes with every entry made in it, so no comparison of directories may look at it.
+    """
+    match found:
+        case Absent():
+            return found
+        case RegularFile():
+            return msgspec.structs.replace(found, metadata=_timeless(found.metadata), links=1)
+        case _:
+            return msgspec.structs.replace(found, metadata=_timeless(found.metadata))
+
+
+def _timeless(metadata: Metadata) -> Metadata:
+    return msgspec.structs.replace(metadata, mtime_ns=0)

@@ -1,0 +1,201 @@
+"""The machine, real or pretended, behind one narrow interface.
+
+A *host* is a tree of objects below a root, commands that can be run in it, and its units, packages and accounts.
+Four implementations pass one conformance suite (``tests/host/conformance.py``):
+
+* `RealHost`: any root directory of this machine;
+* `SimulatedHost`: a dict, drawn as a tree in tests;
+* `Overlay`: reads through to another host, remembers what would be written;
+* `FaultyHost`: wraps another host, fails or dies at the n-th effect.
+
+Effects on files come in two phases so that a batch can be made durable at once: `stage` builds the new object under a
+temporary name beside its place, with its final metadata from the first byte; `publish` moves it there. Nothing is
+promised to survive a power cut before `sync` and `sync_directories` returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from aquiline.host.objects import Metadata, Object, Present, Status
+
+
+class Command(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A process to run to its end."""
+
+    #: Program and arguments; never given to a shell. argv[0] is looked up in the fixed PATH below the root.
+    argv: tuple[str, ...]
+    stdin: bytes = b""
+    #: Added to the fixed environment: PATH, HOME=/, LC_ALL=C.
+    environment: Mapping[str, str] = {}
+    #: Seconds until its process group is killed; 0 is no limit.
+    timeout: float = 300.0
+
+
+class Completed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a command ended. It is over when its main process ends, even if a daemon it left holds its output open."""
+
+    #: Exit status; 128 + n where signal n ended it.
+    status: int
+    stdout: bytes
+    stderr: bytes
+    #: It was killed because its time was up.
+    timed_out: bool = False
+
+
+class Staged(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An object under its temporary name, ready to be published."""
+
+    #: Where it will stand.
+    path: str
+    #: Where it stands now, in the same directory.
+    temporary: str
+    #: What it is, times included.
+    object: Present
+
+
+class UnitState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What systemd knows of one unit."""
+
+    exists: bool
+    #: As `systemctl is-enabled` says: enabled, disabled, masked, static, …
+    enabled: str
+    #: As `systemctl is-active` says: active, inactive, failed, …
+    active: str
+
+
+class Units(Protocol):
+    """Services of a host. The real one comes with the next release; every method may raise `NotPossibleHere`."""
+
+    def state(self, unit: str) -> UnitState: ...
+    def set_enabled(self, unit: str, enabled: str) -> None: ...
+    def set_active(self, unit: str, active: bool) -> None: ...
+    def react(self, unit: str, action: str) -> None: ...
+    def daemon_reload(self) -> None: ...
+
+
+class Packages(Protocol):
+    """Installed packages of a host. Every method may raise `NotPossibleHere`."""
+
+    def installed(self) -> Mapping[str, str]: ...
+    def transact(self, install: Mapping[str, str], remove: Sequence[str]) -> None: ...
+
+
+class Accounts(Protocol):
+    """Users and groups of a host."""
+
+    def uid(self, user: str | int) -> int:
+        """Return the number of `user`; MUST raise `HostError` where no such user exists. Numbers are returned as such."""
+        ...
+
+    def gid(self, group: str | int) -> int: ...
+
+
+class Reading(Protocol):
+    """What planning may do to a host: look. Links in parent directories are followed under the rule of D14."""
+
+    @property
+    def root(self) -> str:
+        """The directory that is ``/`` to everything else here."""
+        ...
+
+    @property
+    def offline(self) -> bool:
+        """Whether the root is not that of the running system: no units to start, no processes to signal."""
+        ...
+
+    @property
+    def accounts(self) -> Accounts: ...
+    @property
+    def units(self) -> Units: ...
+    @property
+    def packages(self) -> Packages: ...
+
+    def status(self, path: str) -> Status | None:
+        """Return the cheap part of what stands at `path` itself (links are not followed), None where nothing does."""
+        ...
+
+    def observe(self, path: str) -> Object:
+        """Return what stands at `path` itself, content digest and extended attributes included.
+
+        MUST NOT change the atime of what it reads. A missing parent, or one that is no directory, is `Absent`.
+        """
+        ...
+
+    def read(self, path: str) -> bytes:
+        """Return the content of the regular file at `path`; MUST raise `HostError` for anything else."""
+        ...
+
+    def chunks(self, path: str) -> Iterator[bytes]:
+        """Return the content of the regular file at `path` piece by piece, in memory that does not grow with it."""
+        ...
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """Return the sorted names in the directory at `path`; empty where it is absent."""
+        ...
+
+    def run(self, command: Command) -> Completed:
+        """Run `command` to its end below the root. MUST raise `NotPossibleHere` where the program is not there."""
+        ...
+
+
+class Host(Reading, Protocol):
+    """A host that can also be changed. Each method is one effect, atomic unless it says otherwise."""
+
+    def stage(self, path: str, wanted: Present, content: Iterable[bytes] | None, label: str) -> Staged:
+        """Build `wanted` under a temporary name made of `label` beside `path`.
+
+        `content` is given for regular files only. It is never readable by more people than `wanted` allows, not for an
+        instant. ``mtime_ns`` 0 means now; the result carries the real one. MUST raise `HostError` where the content
+        does not have the digest of `wanted`, leaving nothing behind.
+        """
+        ...
+
+    def sync(self, staged: Sequence[Staged]) -> None:
+        """Return once the content and metadata of all of `staged` survive a power cut. A failure is never retried."""
+        ...
+
+    def publish(self, staged: Staged) -> None:
+        """Move a staged object to its place, replacing what stands there.
+
+        A directory in the way MUST be empty; it is removed first, which is the one case that is not atomic.
+        """
+        ...
+
+    def discard(self, path: str, label: str) -> None:
+        """Remove what `stage(path, …, label)` may have left. Nothing there is success."""
+        ...
+
+    def write_in_place(self, path: str, content: Iterable[bytes], metadata: Metadata) -> Object:
+        """Overwrite an existing file without replacing its inode: for mount points and where asked. Not atomic."""
+        ...
+
+    def link(self, path: str, existing: str, label: str) -> None:
+        """Make `path` a further name of the file at `existing`, replacing what stands there by rename."""
+        ...
+
+    def move(self, source: str, destination: str) -> None:
+        """Rename within one file system; MUST refuse to replace a directory that is not empty."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Remove the file, link, special file or empty directory at `path`. Absent is success.
+
+        MUST refuse a mount point.
+        """
+        ...
+
+    def set_metadata(self, path: str, metadata: Metadata) -> None:
+        """Give what stands at `path` exactly this owner, mode, mtime and attributes. ``mtime_ns`` 0 leaves it."""
+        ...
+
+    def set_mtime(self, path: str, mtime_ns: int) -> None:
+        """Set a modification time and nothing else."""
+        ...
+
+    def sync_directories(self, paths: Iterable[str]) -> None:
+        """Return once the entries of these directories survive a power cut. One that has gone is passed over."""
+        ...
