@@ -33,10 +33,12 @@ class Inline(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="from", 
 
     @property
     def size(self) -> int:
+        """Bytes."""
         return len(self.data)
 
     @property
     def sha256(self) -> str:
+        """SHA-256 of the content, lowercase hexadecimal."""
         return sha256(self.data)
 
 
@@ -309,7 +311,16 @@ class Validate(Kind, frozen=True, tag="validate", kw_only=True):
 
 
 FileChange = (
-    WriteFile | EditFile | Remove | MakeDirectory | MakeSymlink | MakeHardlink | MakeSpecial | Move | SetMetadata | Restore
+    WriteFile
+    | EditFile
+    | Remove
+    | MakeDirectory
+    | MakeSymlink
+    | MakeHardlink
+    | MakeSpecial
+    | Move
+    | SetMetadata
+    | Restore
 )
 Opaque = RunCommand | RunScript
 Reaction = ReactUnit | ReactSignal | ReactDaemonReload | ReactCommand

@@ -1,0 +1,1 @@
+"""From a plan to the host: durable intent, effects, recovery and undo."""

@@ -1,0 +1,1 @@
+"""The machine, real or pretended, behind one narrow interface."""

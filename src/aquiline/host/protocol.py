@@ -88,7 +88,7 @@ class Accounts(Protocol):
     """Users and groups of a host."""
 
     def uid(self, user: str | int) -> int:
-        """Return the number of `user`; MUST raise `HostError` where no such user exists. Numbers are returned as such."""
+        """Return the number of `user`, which may be one already; MUST raise `HostError` where no such user exists."""
         ...
 
     def gid(self, group: str | int) -> int: ...

@@ -1,0 +1,1 @@
+"""What was done on this host, and how to take it back."""

@@ -88,7 +88,7 @@ class View(Protocol):
     def has_group(self, group: str) -> bool: ...
 
     def probe(self, probe: Probe) -> Completed:
-        """Run a command that looks and does not touch, while planning and while running live; its answer is recorded."""
+        """Run a command that looks and does not touch, when planning and when running live; its answer is recorded."""
         ...
 
     def profile(self, path: str) -> Any:

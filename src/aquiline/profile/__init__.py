@@ -1,0 +1,1 @@
+"""What a host should be: reading, archiving and checking its profile."""
