@@ -1,0 +1,44 @@
+r"""One text for one value: what journal, plan files and digests are written in.
+
+The canonical form of a value is JSON in ASCII: keys sorted, no white space, fields that have their default left out,
+bytes in base64. Anything outside ASCII is a ``\u`` escape, so that paths which are not UTF-8 (surrogate-escaped, see
+`aquiline.host.objects`) survive, which UTF-8 cannot carry. Equal values of one type have equal text.
+
+Not promised: a text that holds a high surrogate right before a low one comes back as the one character they encode.
+No path does: surrogate escapes are low ones only.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+import msgspec
+
+#: Version of the form; part of every digest over it.
+VERSION = 1
+
+Value = TypeVar("Value")
+
+_encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=True)
+
+
+def encode(value: Any) -> str:
+    """Return the canonical form of `value`: a struct, or anything made of JSON's types, bytes and structs.
+
+    Raise `ValueError` for a number that JSON does not know, `TypeError` for any other type.
+    """
+    return _encoder.encode(msgspec.to_builtins(value, str_keys=True))
+
+
+def decode(text: str | bytes, type: type[Value]) -> Value:  # noqa: A002  # the word msgspec uses for it
+    """Return the value of `type` whose canonical form is `text`.
+
+    Fields that `type` does not have are passed over, so that an older program reads what a newer one wrote.
+    Raise `msgspec.ValidationError` for what does not fit the type, `msgspec.DecodeError` (its base) for no JSON.
+    """
+    try:
+        builtins = json.loads(text)
+    except ValueError as error:
+        raise msgspec.DecodeError(str(error)) from error
+    return msgspec.convert(builtins, type, str_keys=True)
