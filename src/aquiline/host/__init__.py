@@ -1,1 +1,7 @@
 """The machine, real or pretended, behind one narrow interface."""
+
+from __future__ import annotations
+
+from aquiline.host.overlay import Overlay
+
+__all__ = ["Overlay"]

@@ -1,0 +1,212 @@
+"""A pretended host over another one: reads through to it, remembers what would be written, never changes it.
+
+Planning runs components against it, so that later steps see what earlier ones will have done (P1). What a pending
+command may change is *tainted*: from then on a read of it raises `UnknownUntilRun` (P2), and the component that read it
+is deferred (D6).
+
+A modification time of 0 says *when it runs*: the overlay has no clock, so that the same plan is the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from aquiline.errors import HostError, UnknownUntilRun
+from aquiline.host.accounts import numbers
+from aquiline.host.objects import ABSENT, Object, RegularFile
+from aquiline.host.protocol import Accounts, Command, Completed, Packages, Reading, Units, UnitState
+from aquiline.host.tree import Inode, Tree, Undone
+
+
+class Overlay(Tree):
+    """Read through to `base`, remember writes in memory."""
+
+    def __init__(self, base: Reading) -> None:
+        found = base.status("/")
+        if found is None:
+            raise HostError(f"the root {base.root} is not there", path="/")
+        super().__init__(base, root=Inode("directory", found.inode, origin=""), device=-1)
+        #: What reads go through to, and where planning runs its probes.
+        self.base = base
+        #: Told of every read: a path without links and dots, ``unit:NAME`` or ``packages``.
+        self.on_read: Callable[[str], None] | None = None
+        self._tainted: dict[str, str] = {}
+        #: Directories that hold something tainted: their names are not known either.
+        self._uncertain: dict[str, str] = {}
+        self._accounts = _OverlayAccounts(self)
+        self._units = _OverlayUnits(base, self._undone, self._recorded)
+        self._packages = _OverlayPackages(base, self._undone, self._recorded)
+
+    @property
+    def root(self) -> str:
+        return self.base.root
+
+    @property
+    def offline(self) -> bool:
+        return self.base.offline
+
+    @property
+    def accounts(self) -> Accounts:
+        return self._accounts
+
+    @property
+    def units(self) -> Units:
+        return self._units
+
+    @property
+    def packages(self) -> Packages:
+        return self._packages
+
+    @property
+    def reactions(self) -> tuple[tuple[str, str], ...]:
+        """The reactions asked for so far, as (unit, action); a daemon-reload has no unit."""
+        return tuple(self._units.reactions)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        place = self._place(path) if self._uncertain else None
+        if place is not None and place[2] in self._uncertain:
+            raise UnknownUntilRun(f"what is in {path}", because=self._uncertain[place[2]])
+        return super().names(path)
+
+    def run(self, command: Command) -> Completed:
+        """Raise: nothing is run here, and what a command would do is not known. Probes go to ``overlay.base``."""
+        raise HostError(f"a pretended host runs nothing: {command.argv[0]}")
+
+    def taint(self, paths: Iterable[str], because: str) -> None:
+        """From now on raise `UnknownUntilRun` for reads at or below `paths`, and for the names beside them."""
+        for path in paths:
+            place = self._place(path)
+            at = path.rstrip("/") if place is None else place[2]
+            self._undone.assign(self._tainted, at, because)
+            self._undone.assign(self._uncertain, at.rpartition("/")[0] or "/", because)
+        self._walked.clear()
+
+    def taint_units(self, names: Iterable[str], because: str) -> None:
+        """From now on raise `UnknownUntilRun` for the state of these units."""
+        for name in names:
+            self._undone.assign(self._units.tainted, name, because)
+
+    def taint_packages(self, names: Iterable[str], because: str) -> None:
+        """From now on raise `UnknownUntilRun` for what is installed: the whole set, for dependencies come along."""
+        for name in names:
+            self._undone.assign(self._packages.tainted, name, because)
+
+    def _now(self) -> int:
+        return 0
+
+    def _visit(self, path: str) -> None:
+        if self._tainted and path in self._tainted:
+            raise UnknownUntilRun(path, because=self._tainted[path])
+
+    def _reading(self, path: str) -> None:
+        self._recorded(path)
+        if self._tainted:
+            self._visit(path)
+
+    def _recorded(self, what: str) -> None:
+        if self.on_read is not None:
+            self.on_read(what)
+
+    def would_be(self, path: str) -> Object | None:
+        """Return the object remembered for `path`, None where it is as the base has it."""
+        self._reading(path)
+        place = self._place(path)
+        if place is None or place[1] not in place[0].entries:
+            return None
+        inode = place[0].entries[place[1]]
+        return ABSENT if inode is None else inode.object
+
+
+class _OverlayAccounts:
+    """Accounts as the would-be ``/etc/passwd`` and ``/etc/group`` have them; the base's where these are unchanged."""
+
+    def __init__(self, overlay: Overlay) -> None:
+        self._overlay = overlay
+        #: By path: the object that was parsed, and what it held.
+        self._parsed: dict[str, tuple[Object, dict[str, int]]] = {}
+
+    def uid(self, user: str | int) -> int:
+        return user if isinstance(user, int) else self._number("/etc/passwd", user, self._overlay.base.accounts.uid)
+
+    def gid(self, group: str | int) -> int:
+        return group if isinstance(group, int) else self._number("/etc/group", group, self._overlay.base.accounts.gid)
+
+    def _number(self, path: str, name: str, in_base: Callable[[str], int]) -> int:
+        would_be = self._overlay.would_be(path)
+        if would_be is None:
+            return in_base(name)
+        known = self._names(path, would_be)
+        if name in known:
+            return known[name]
+        if name in numbers(self._before(path)):
+            raise HostError(f"no {name} will be in it", path=path)
+        return in_base(name)  # not an account of these files: a directory service may know it
+
+    def _names(self, path: str, would_be: Object) -> dict[str, int]:
+        if path not in self._parsed or self._parsed[path][0] is not would_be:
+            content = self._overlay.read(path) if isinstance(would_be, RegularFile) else b""
+            self._parsed[path] = (would_be, numbers(content))
+        return self._parsed[path][1]
+
+    def _before(self, path: str) -> bytes:
+        base = self._overlay.base
+        return base.read(path) if isinstance(base.observe(path), RegularFile) else b""
+
+
+class _OverlayUnits:
+    """Units as they will be; reactions are remembered and change nothing."""
+
+    def __init__(self, base: Reading, undone: Undone, recorded: Callable[[str], None]) -> None:
+        self._base = base
+        self._undone = undone
+        self._recorded = recorded
+        self._states: dict[str, UnitState] = {}
+        self.tainted: dict[str, str] = {}
+        self.reactions: list[tuple[str, str]] = []
+
+    def state(self, unit: str) -> UnitState:
+        self._recorded(f"unit:{unit}")
+        if unit in self.tainted:
+            raise UnknownUntilRun(unit, because=self.tainted[unit])
+        return self._states[unit] if unit in self._states else self._base.units.state(unit)
+
+    def set_enabled(self, unit: str, enabled: str) -> None:
+        self._undone.assign(self._states, unit, msgspec.structs.replace(self.state(unit), enabled=enabled))
+
+    def set_active(self, unit: str, active: bool) -> None:
+        state = msgspec.structs.replace(self.state(unit), active="active" if active else "inactive")
+        self._undone.assign(self._states, unit, state)
+
+    def react(self, unit: str, action: str) -> None:
+        self.reactions.append((unit, action))
+        self._undone.add(self.reactions.pop)
+
+    def daemon_reload(self) -> None:
+        self.react("", "daemon-reload")
+
+
+class _OverlayPackages:
+    """The package set as it will be."""
+
+    def __init__(self, base: Reading, undone: Undone, recorded: Callable[[str], None]) -> None:
+        self._base = base
+        self._undone = undone
+        self._recorded = recorded
+        #: Name to version, None where it will have been removed.
+        self._changed: dict[str, str | None] = {}
+        self.tainted: dict[str, str] = {}
+
+    def installed(self) -> Mapping[str, str]:
+        self._recorded("packages")
+        for name, because in self.tainted.items():
+            raise UnknownUntilRun(f"whether package {name} is installed", because=because)
+        found: dict[str, str | None] = {**self._base.packages.installed(), **self._changed}
+        return {name: version for name, version in sorted(found.items()) if version is not None}
+
+    def transact(self, install: Mapping[str, str], remove: Sequence[str]) -> None:
+        for name in remove:
+            self._undone.assign(self._changed, name, None)
+        for name, version in install.items():
+            self._undone.assign(self._changed, name, version)
