@@ -1,0 +1,64 @@
+"""In which order components are planned: Quattor's topological sort, which is the same every time.
+
+``dependencies/pre`` of a component names those before it, ``post`` those after it. Among the orders that allows, the one
+that ncm-ncd takes is taken: depth first over names in alphabetical order, each put *before* what is already there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from aquiline.errors import ProfileError
+from aquiline.profile import ComponentSection
+
+
+class Order(msgspec.Struct, frozen=True):
+    """Names of the active components in the order they are planned."""
+
+    names: tuple[str, ...]
+    #: Dependencies that order nothing, one line each, for a person to see (D7).
+    notes: tuple[str, ...]
+
+
+def order(sections: Mapping[str, ComponentSection]) -> Order:
+    """Order the active ones of `sections`; raise `ProfileError` naming a loop, such as "a < b < a"."""
+    active = {name: section for name, section in sections.items() if section.active}
+    followers: dict[str, set[str]] = {name: set() for name in active}
+    notes: list[str] = []
+    for name, section in sorted(active.items()):
+        for dependency, kind in [(name, "pre") for name in section.pre] + [(name, "post") for name in section.post]:
+            if dependency not in active:
+                state = "inactive" if dependency in sections else "missing"
+                notes.append(f"{kind}-dependency {dependency} of {name} is {state}: it orders nothing")
+            elif kind == "pre":
+                followers[dependency].add(name)
+            else:
+                followers[name].add(dependency)
+    return Order(names=_sorted(followers), notes=tuple(notes))
+
+
+def _sorted(followers: Mapping[str, set[str]]) -> tuple[str, ...]:
+    """Return the names so that each stands before its followers, without recursion: a profile may chain thousands."""
+    finished: dict[str, None] = {}
+    for start in sorted(followers):
+        if start in finished:
+            continue
+        path = {start: iter(sorted(followers[start]))}
+        while path:
+            name, rest = next(reversed(path.items()))
+            follower = next(rest, None)
+            if follower is None:
+                finished[name] = None
+                del path[name]
+            elif follower in path:
+                raise _loop(list(path), follower)
+            elif follower not in finished:
+                path[follower] = iter(sorted(followers[follower]))
+    return tuple(reversed(finished))
+
+
+def _loop(path: list[str], again: str) -> ProfileError:
+    loop = [*path[path.index(again) :], again]
+    return ProfileError(f"dependency loop: {' < '.join(loop)}", path="/software/components")

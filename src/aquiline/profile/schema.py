@@ -1,0 +1,176 @@
+"""The part of a profile that a component answers for, as a typed value; and its type, as JSON Schema.
+
+Pan writes types exactly, but untyped readers and people do not: where Quattor takes ``"5"`` for a long and ``"true"``
+for a boolean, so does `convert`. The other way round is a fault.
+
+A field whose value is a secret (D9) is annotated with `SECRET`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from aquiline.errors import ProfileError
+from aquiline.profile.paths import child
+from aquiline.profile.profile import ComponentSection, describe
+
+#: ``password: Annotated[str, SECRET]``: never shown, never diffed, marked in the published schema.
+SECRET = msgspec.Meta(extra={"secret": True}, extra_json_schema={"x-secret": True})
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Described(Protocol):
+    """What `json_schema` needs to know of a component."""
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    configuration: ClassVar[type[msgspec.Struct]]
+
+
+def convert(section: ComponentSection, type: type[T]) -> T:
+    """Return the section's configuration as a `type`; raise `ProfileError` with the profile path of the first fault."""
+    try:
+        return msgspec.convert(section.configuration, type, strict=False)
+    except msgspec.ValidationError as error:
+        # msgspec names list positions but not the keys of mappings, so the fault is looked for again.
+        raise _fault(section.configuration, type, section.path) or ProfileError(str(error), path=section.path) from None
+
+
+def unknown_keys(value: Any, type: Any, path: str) -> list[str]:
+    """Return the profile paths of all keys in `value` that `type` has no place for; such a typing error does nothing."""
+    return [
+        child(at, key)
+        for at, found, wanted in _walk(value, type, path)
+        if _is_struct(wanted) and isinstance(found, dict)
+        for key in found.keys() - _fields(wanted).keys()
+    ]
+
+
+def secret_paths(value: Any, type: Any, path: str) -> list[str]:
+    """Return the profile paths in `value` of everything that `type` marks as a secret."""
+    return [at for at, _, wanted in _walk(value, type, path) if _is_secret(wanted)]
+
+
+def json_schema(component: type[Described]) -> dict[str, Any]:
+    """Return the JSON Schema of a component's configuration, with the component's name and version."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:aquiline:component:{component.name}:{component.version}",
+        "x-aquiline-component": component.name,
+        "x-aquiline-version": component.version,
+        **msgspec.json.schema(component.configuration),
+    }
+
+
+def _walk(value: Any, type: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield every value with its path and its type, outermost first."""
+    yield path, value, type
+    for key, inner, inner_type in _entries(value, type):
+        yield from _walk(inner, inner_type, child(path, key))
+
+
+def _entries(value: Any, type: Any) -> Iterator[tuple[str | int, Any, Any]]:
+    """Yield what is directly in `value`: key, value, type."""
+    wanted = _arm(value, _bare(type))
+    if isinstance(value, dict) and _is_struct(wanted):
+        fields = _fields(wanted)
+        yield from ((key, inner, fields[key]) for key, inner in value.items() if key in fields)
+    elif isinstance(value, dict) and _is(wanted, Mapping):
+        inner_type = (*get_args(wanted), Any, Any)[1]
+        yield from ((key, inner, inner_type) for key, inner in value.items())
+    elif isinstance(value, list) and _is(wanted, Sequence):
+        inner_type = (*get_args(wanted), Any)[0]
+        yield from ((position, inner, inner_type) for position, inner in enumerate(value))
+
+
+def _arm(value: Any, type: Any) -> Any:
+    """Return that member of a union which is of the kind that `value` is; any other type as it is."""
+    if get_origin(type) not in (Union, UnionType):
+        return type
+    fits: Callable[[Any], bool] = {
+        dict: lambda arm: _is_struct(arm) or _is(arm, Mapping),
+        list: lambda arm: _is(arm, Sequence),
+    }.get(value.__class__, lambda arm: False)
+    return next((arm for arm in map(_bare, get_args(type)) if fits(arm)), type)
+
+
+def _fault(value: Any, type: Any, path: str) -> ProfileError | None:
+    """Return the innermost fault of `value`, None where it fits `type`."""
+    try:
+        msgspec.convert(value, type, strict=False)
+    except msgspec.ValidationError as error:
+        for key, inner, inner_type in _entries(value, type):
+            if (found := _fault(inner, inner_type, child(path, key))) is not None:
+                return found
+        return ProfileError(_in_words(value, type, str(error)), path=path)
+    return None
+
+
+def _in_words(value: Any, type: Any, message: str) -> str:
+    expected = _arm(value, _bare(type))
+    if _is_struct(expected) and isinstance(value, dict):
+        missing = [field.encode_name for field in msgspec.structs.fields(expected) if field.required]
+        absent = [repr(name) for name in missing if name not in value]
+        return f"found no {', '.join(absent)}, expected it in this mapping" if absent else message
+    found = describe(value).partition(" ")[0] if _is_secret(type) else describe(value)
+    return f"found {found}, expected {_type_in_words(type)}"
+
+
+def _type_in_words(type: Any) -> str:
+    bare = _bare(type)
+    if get_origin(bare) in (Union, UnionType):
+        return " or ".join(_type_in_words(arm) for arm in get_args(bare))
+    if _is_struct(bare) or _is(bare, Mapping):
+        return "a mapping"
+    if _is(bare, Sequence) and bare is not str:
+        return "a list"
+    names: dict[Any, str] = {str: "string", bool: "boolean", float: "double", type_of_none: "null"}
+    words = names.get(bare) or getattr(bare, "__name__", None) or str(bare)
+    literals = get_args(bare)
+    words = "one of " + ", ".join(map(str, literals)) if literals else words
+    limits = [_limits(meta) for meta in get_args(type)[1:] if isinstance(meta, msgspec.Meta)]
+    return " ".join(filter(None, (words, *limits)))
+
+
+type_of_none = type(None)
+
+
+def _limits(meta: msgspec.Meta) -> str:
+    limits = {
+        "from": meta.ge,
+        "up to": meta.le,
+        "above": meta.gt,
+        "below": meta.lt,
+        "matching": meta.pattern,
+        "of at least": meta.min_length,
+        "of at most": meta.max_length,
+    }
+    return " ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
+
+
+def _bare(type: Any) -> Any:
+    return get_args(type)[0] if get_origin(type) is Annotated else type
+
+
+def _is_struct(candidate: Any) -> bool:
+    return isinstance(_bare(candidate), msgspec.StructMeta)
+
+
+def _is(candidate: Any, base: type) -> bool:
+    origin = get_origin(candidate) or candidate
+    return isinstance(origin, type) and issubclass(origin, base) and not issubclass(origin, str | bytes)
+
+
+def _is_secret(candidate: Any) -> bool:
+    return any(isinstance(meta, msgspec.Meta) and (meta.extra or {}).get("secret") for meta in get_args(candidate)[1:])
+
+
+def _fields(struct: Any) -> dict[str, Any]:
+    """Return the type of each key that a struct knows."""
+    hints = get_type_hints(_bare(struct), include_extras=True)
+    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(_bare(struct))}
