@@ -1,7 +1,7 @@
 """In which order components are planned: Quattor's topological sort, which is the same every time.
 
-``dependencies/pre`` of a component names those before it, ``post`` those after it. Among the orders that allows, the one
-that ncm-ncd takes is taken: depth first over names in alphabetical order, each put *before* what is already there.
+``dependencies/pre`` of a component names those before it, ``post`` those after it. Among the orders that this allows,
+ncm-ncd's is taken: depth first over names in alphabetical order, each put *before* what is already there.
 """
 
 from __future__ import annotations

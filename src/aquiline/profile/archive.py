@@ -57,9 +57,10 @@ class ProfileArchive:
         """Return the digests of all profiles, the one put last at the end."""
         if not self._directory.is_dir():
             return ()
-        entries = [entry for entry in os.scandir(self._directory) if _DIGEST.fullmatch(entry.name.removesuffix(_SUFFIX))]
-        entries.sort(key=lambda entry: (entry.stat().st_mtime_ns, entry.name))
-        return tuple(entry.name.removesuffix(_SUFFIX) for entry in entries)
+        entries = os.scandir(self._directory)
+        kept = [entry for entry in entries if _DIGEST.fullmatch(entry.name.removesuffix(_SUFFIX))]
+        kept.sort(key=lambda entry: (entry.stat().st_mtime_ns, entry.name))
+        return tuple(entry.name.removesuffix(_SUFFIX) for entry in kept)
 
     def _path(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):
@@ -68,7 +69,7 @@ class ProfileArchive:
 
     def _write(self, path: Path, data: bytes) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

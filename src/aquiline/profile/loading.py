@@ -18,7 +18,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from aquiline.errors import ProfileError
 from aquiline.profile.paths import child
@@ -74,7 +74,7 @@ def parse_json(text: str) -> dict[str, Any]:
 def parse_yaml(text: str) -> dict[str, Any]:
     """Return the tree that YAML `text` says."""
     # Only sites without Pan write YAML: the others need not wait for its parser to be imported.
-    from aquiline.profile.yamltree import tree_of
+    from aquiline.profile.yamltree import tree_of  # noqa: PLC0415 (lazily on purpose)
 
     return checked(tree_of(text, max_depth=MAX_DEPTH, max_values=MAX_VALUES))
 
@@ -106,7 +106,7 @@ def _is_container_or_sound(value: Any, tree: dict[str, Any]) -> bool:
             raise ProfileError("found text that is not Unicode (a lone surrogate)", path=_path_of(tree, value))
         return False
     if isinstance(value, float) and not math.isfinite(value):
-        raise ProfileError(f"found {value}, expected a finite number", path=_path_of(tree, value))
+        raise ProfileError(f"found {describe(value)}, expected a finite number", path=_path_of(tree, value))
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ProfileError(f"found {describe(value)}, expected one of 64 bits", path=_path_of(tree, value))
     return isinstance(value, dict | list)
@@ -132,7 +132,7 @@ def _path_of(value: Any, wanted: Any, path: str = "/") -> str:
 def _text(file: Path, *, compressed: bool) -> str:
     try:
         with file.open("rb") as raw:
-            stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if compressed else raw
+            stream: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=raw) if compressed else raw
             data = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ProfileError(f"{file}: no such file", path="") from None

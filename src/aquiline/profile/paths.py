@@ -1,8 +1,9 @@
 """Profile paths and escaped keys, as Pan writes them.
 
 A profile path is ``/`` and terms joined by ``/``. A key that is no plain term, such as a file name, stands in the tree
-*escaped*: every character that is no ASCII letter or digit, and a leading digit, becomes ``_`` and two lowercase hexadecimal
-digits, so ``/etc/motd`` is ``_2fetc_2fmotd``. In a path it may be written in braces, unescaped: ``/a/{/etc/motd}/b``.
+*escaped*: every character that is no ASCII letter or digit, and a leading digit, becomes ``_`` and two lowercase
+hexadecimal digits, so ``/etc/motd`` is ``_2fetc_2fmotd``. In a path it may be written in braces, unescaped:
+``/a/{/etc/motd}/b``.
 Source of the rule: Pan's ``escape()``.
 """
 
@@ -33,7 +34,7 @@ def unescape(key: str) -> str:
 
 
 def unescape_path(key: str) -> str:
-    """Return the file name that `key` stands for; a key that begins with ``/`` is one already, as YAML profiles write it."""
+    """Return the file name that `key` stands for; one that begins with ``/`` is plain, as YAML profiles write it."""
     return key if key.startswith("/") else unescape(key)
 
 
@@ -55,7 +56,7 @@ def split(path: str) -> list[tuple[str, str]]:
         position = found.end()
     if not terms:
         raise ValueError("not a profile path: it is empty")
-    return tuple(terms)
+    return terms
 
 
 def child(path: str, key: str | int) -> str:

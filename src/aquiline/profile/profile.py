@@ -148,10 +148,12 @@ def _mapping(value: Any, path: str) -> dict[str, Any]:
 
 def _boolean(section: dict[str, Any], key: str, path: str) -> bool:
     """Return a flag of the framework; absent is true, as its schema says. Untyped profiles write it as text."""
-    value = {"true": True, "false": False}.get(found, found) if isinstance(found := section.get(key, True), str) else found
-    if not isinstance(value, bool):
-        raise ProfileError(f"found {describe(found)}, expected boolean", path=child(path, key))
-    return value
+    found = section.get(key, True)
+    if found in (True, "true"):
+        return True
+    if found in (False, "false"):
+        return False
+    raise ProfileError(f"found {describe(found)}, expected boolean", path=child(path, key))
 
 
 def _names(dependencies: dict[str, Any], key: str, path: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ A field whose value is a secret (D9) is annotated with `SECRET`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -32,28 +32,30 @@ class Described(Protocol):
     configuration: ClassVar[type[msgspec.Struct]]
 
 
-def convert(section: ComponentSection, type: type[T]) -> T:
-    """Return the section's configuration as a `type`; raise `ProfileError` with the profile path of the first fault."""
+def convert(section: ComponentSection, wanted: type[T]) -> T:
+    """Return the section's configuration typed; raise `ProfileError` with the profile path of the first fault."""
     try:
-        return msgspec.convert(section.configuration, type, strict=False)
+        return msgspec.convert(section.configuration, wanted, strict=False)
     except msgspec.ValidationError as error:
         # msgspec names list positions but not the keys of mappings, so the fault is looked for again.
-        raise _fault(section.configuration, type, section.path) or ProfileError(str(error), path=section.path) from None
+        raise _fault(section.configuration, wanted, section.path) or ProfileError(
+            str(error), path=section.path
+        ) from None
 
 
-def unknown_keys(value: Any, type: Any, path: str) -> list[str]:
-    """Return the profile paths of all keys in `value` that `type` has no place for; such a typing error does nothing."""
+def unknown_keys(value: Any, wanted: Any, path: str) -> list[str]:
+    """Return the profile paths of all keys in `value` that `wanted` has no place for."""
     return [
         child(at, key)
-        for at, found, wanted in _walk(value, type, path)
-        if _is_struct(wanted) and isinstance(found, dict)
-        for key in found.keys() - _fields(wanted).keys()
+        for at, found, type_there in _walk(value, wanted, path)
+        if isinstance(found, dict) and _is_struct(struct := _arm(found, _bare(type_there)))
+        for key in sorted(found.keys() - _fields(struct).keys())
     ]
 
 
-def secret_paths(value: Any, type: Any, path: str) -> list[str]:
-    """Return the profile paths in `value` of everything that `type` marks as a secret."""
-    return [at for at, _, wanted in _walk(value, type, path) if _is_secret(wanted)]
+def secret_paths(value: Any, wanted: Any, path: str) -> list[str]:
+    """Return the profile paths in `value` of everything that `wanted` marks as a secret."""
+    return [at for at, _, marked in _walk(value, wanted, path) if _is_secret(marked)]
 
 
 def json_schema(component: type[Described]) -> dict[str, Any]:
@@ -67,77 +69,75 @@ def json_schema(component: type[Described]) -> dict[str, Any]:
     }
 
 
-def _walk(value: Any, type: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+def _walk(value: Any, wanted: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield every value with its path and its type, outermost first."""
-    yield path, value, type
-    for key, inner, inner_type in _entries(value, type):
+    yield path, value, wanted
+    for key, inner, inner_type in _entries(value, wanted):
         yield from _walk(inner, inner_type, child(path, key))
 
 
-def _entries(value: Any, type: Any) -> Iterator[tuple[str | int, Any, Any]]:
+def _entries(value: Any, wanted: Any) -> Iterator[tuple[str | int, Any, Any]]:
     """Yield what is directly in `value`: key, value, type."""
-    wanted = _arm(value, _bare(type))
-    if isinstance(value, dict) and _is_struct(wanted):
-        fields = _fields(wanted)
+    arm = _arm(value, _bare(wanted))
+    if isinstance(value, dict) and _is_struct(arm):
+        fields = _fields(arm)
         yield from ((key, inner, fields[key]) for key, inner in value.items() if key in fields)
-    elif isinstance(value, dict) and _is(wanted, Mapping):
-        inner_type = (*get_args(wanted), Any, Any)[1]
+    elif isinstance(value, dict) and _is(arm, Mapping):
+        inner_type = (*get_args(arm), Any, Any)[1]
         yield from ((key, inner, inner_type) for key, inner in value.items())
-    elif isinstance(value, list) and _is(wanted, Sequence):
-        inner_type = (*get_args(wanted), Any)[0]
+    elif isinstance(value, list) and _is(arm, Sequence):
+        inner_type = (*get_args(arm), Any)[0]
         yield from ((position, inner, inner_type) for position, inner in enumerate(value))
 
 
-def _arm(value: Any, type: Any) -> Any:
+def _arm(value: Any, wanted: Any) -> Any:
     """Return that member of a union which is of the kind that `value` is; any other type as it is."""
-    if get_origin(type) not in (Union, UnionType):
-        return type
-    fits: Callable[[Any], bool] = {
-        dict: lambda arm: _is_struct(arm) or _is(arm, Mapping),
-        list: lambda arm: _is(arm, Sequence),
-    }.get(value.__class__, lambda arm: False)
-    return next((arm for arm in map(_bare, get_args(type)) if fits(arm)), type)
+    if get_origin(wanted) not in (Union, UnionType):
+        return wanted
+    for arm in map(_bare, get_args(wanted)):
+        if isinstance(value, dict) and (_is_struct(arm) or _is(arm, Mapping)):
+            return arm
+        if isinstance(value, list) and _is(arm, Sequence):
+            return arm
+    return wanted
 
 
-def _fault(value: Any, type: Any, path: str) -> ProfileError | None:
-    """Return the innermost fault of `value`, None where it fits `type`."""
+def _fault(value: Any, wanted: Any, path: str) -> ProfileError | None:
+    """Return the innermost fault of `value`, None where it fits `wanted`."""
     try:
-        msgspec.convert(value, type, strict=False)
+        msgspec.convert(value, wanted, strict=False)
     except msgspec.ValidationError as error:
-        for key, inner, inner_type in _entries(value, type):
+        for key, inner, inner_type in _entries(value, wanted):
             if (found := _fault(inner, inner_type, child(path, key))) is not None:
                 return found
-        return ProfileError(_in_words(value, type, str(error)), path=path)
+        return ProfileError(_in_words(value, wanted, str(error)), path=path)
     return None
 
 
-def _in_words(value: Any, type: Any, message: str) -> str:
-    expected = _arm(value, _bare(type))
+def _in_words(value: Any, wanted: Any, message: str) -> str:
+    expected = _arm(value, _bare(wanted))
     if _is_struct(expected) and isinstance(value, dict):
         missing = [field.encode_name for field in msgspec.structs.fields(expected) if field.required]
         absent = [repr(name) for name in missing if name not in value]
         return f"found no {', '.join(absent)}, expected it in this mapping" if absent else message
-    found = describe(value).partition(" ")[0] if _is_secret(type) else describe(value)
-    return f"found {found}, expected {_type_in_words(type)}"
+    found = describe(value).partition(" ")[0] if _is_secret(wanted) else describe(value)
+    return f"found {found}, expected {_type_in_words(wanted)}"
 
 
-def _type_in_words(type: Any) -> str:
-    bare = _bare(type)
+def _type_in_words(wanted: Any) -> str:
+    bare = _bare(wanted)
     if get_origin(bare) in (Union, UnionType):
         return " or ".join(_type_in_words(arm) for arm in get_args(bare))
     if _is_struct(bare) or _is(bare, Mapping):
         return "a mapping"
     if _is(bare, Sequence) and bare is not str:
         return "a list"
-    names: dict[Any, str] = {str: "string", bool: "boolean", float: "double", type_of_none: "null"}
+    names: dict[Any, str] = {str: "string", bool: "boolean", float: "double", type(None): "null"}
     words = names.get(bare) or getattr(bare, "__name__", None) or str(bare)
     literals = get_args(bare)
     words = "one of " + ", ".join(map(str, literals)) if literals else words
-    limits = [_limits(meta) for meta in get_args(type)[1:] if isinstance(meta, msgspec.Meta)]
+    limits = [_limits(meta) for meta in get_args(wanted)[1:] if isinstance(meta, msgspec.Meta)]
     return " ".join(filter(None, (words, *limits)))
-
-
-type_of_none = type(None)
 
 
 def _limits(meta: msgspec.Meta) -> str:
@@ -153,8 +153,8 @@ def _limits(meta: msgspec.Meta) -> str:
     return " ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
 
 
-def _bare(type: Any) -> Any:
-    return get_args(type)[0] if get_origin(type) is Annotated else type
+def _bare(wanted: Any) -> Any:
+    return get_args(wanted)[0] if get_origin(wanted) is Annotated else wanted
 
 
 def _is_struct(candidate: Any) -> bool:

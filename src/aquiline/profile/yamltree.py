@@ -48,8 +48,29 @@ class _Builder:
         self._max_values = max_values
         self._open: list[_Open] = []
         self._anchors: dict[str, tuple[Any, int]] = {}
+        self._has_document = False
 
-    def start(self, container: dict[str, Any] | list[Any], event: Any) -> None:
+    def take(self, event: Any) -> None:
+        match event:
+            case yaml.ScalarEvent():
+                self._scalar(event)
+            case yaml.MappingStartEvent():
+                self._start({}, event)
+            case yaml.SequenceStartEvent():
+                self._start([], event)
+            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+                self._end(event)
+            case yaml.AliasEvent():
+                self._alias(event)
+            case yaml.DocumentStartEvent():
+                self._document(event)
+
+    def _document(self, event: Any) -> None:
+        if self._has_document:
+            raise _fault(event, "a profile is one document, found another")
+        self._has_document = True
+
+    def _start(self, container: dict[str, Any] | list[Any], event: Any) -> None:
         self._refuse_tag(event, container)
         if self._expects_key():
             raise _fault(event, "a key must be plain text, found a mapping or list")
@@ -57,11 +78,11 @@ class _Builder:
             raise _fault(event, f"more than {self._max_depth} mappings and lists in each other")
         self._open.append(_Open(container, event.anchor))
 
-    def end(self, event: Any) -> None:
+    def _end(self, event: Any) -> None:
         closed = self._open.pop()
         self._put(closed.container, closed.count, closed.anchor, event)
 
-    def scalar(self, event: Any) -> None:
+    def _scalar(self, event: Any) -> None:
         if self._expects_key():
             self._key(event)
             return
@@ -70,7 +91,7 @@ class _Builder:
         value = event.value if event.tag == _STRING_TAG or not is_plain else _plain(event)
         self._put(value, 1, event.anchor, event)
 
-    def alias(self, event: Any) -> None:
+    def _alias(self, event: Any) -> None:
         if self._expects_key():
             raise _fault(event, "an alias cannot be a key")
         if event.anchor not in self._anchors:
@@ -107,7 +128,7 @@ class _Builder:
         inner.has_key = True
 
     def _refuse_tag(self, event: Any, container: Any) -> None:
-        kind = {dict: "map", list: "seq"}.get(type(container), "str")
+        kind = "map" if isinstance(container, dict) else "seq" if isinstance(container, list) else "str"
         if event.tag not in (None, "!", f"tag:yaml.org,2002:{kind}"):
             raise _fault(event, f"tags are not supported, found {event.tag!r}")
 
@@ -115,27 +136,13 @@ class _Builder:
 def tree_of(text: str, *, max_depth: int, max_values: int) -> Any:
     """Return what the one document in `text` says; raise `ProfileError` with the line of a fault."""
     builder = _Builder(max_depth, max_values)
-    documents = 0
     try:
         for event in yaml.parse(text, Loader=_Loader):
-            match event:
-                case yaml.ScalarEvent():
-                    builder.scalar(event)
-                case yaml.MappingStartEvent():
-                    builder.start({}, event)
-                case yaml.SequenceStartEvent():
-                    builder.start([], event)
-                case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
-                    builder.end(event)
-                case yaml.AliasEvent():
-                    builder.alias(event)
-                case yaml.DocumentStartEvent():
-                    documents += 1
-                    if documents > 1:
-                        raise _fault(event, "a profile is one document, found another")
+            builder.take(event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise ProfileError(f"line {mark.line + 1 if mark else '?'}: {error.problem or error.context}", path="") from None
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise ProfileError(f"{line}{error.problem or error.context}", path="") from None
     except yaml.YAMLError as error:
         raise ProfileError(str(error).replace("\n", " "), path="") from None
     return builder.root
