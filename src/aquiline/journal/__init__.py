@@ -1,1 +1,1 @@
-"""What was done on this host, and how to take it back."""
+"""What was done here, and how to take it back: state directory, journal, pre-images, undo script, check, retention."""

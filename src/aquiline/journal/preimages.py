@@ -1,0 +1,220 @@
+"""What steps replaced, kept by digest.
+
+Theory of operation:
+
+1. A pre-image is first written under a temporary name, 0600 from the first byte, and hashed on the way. The kernel is
+   told at once to start writing it out.
+2. `PreimageStore.sync` makes all new ones durable: fsync of each in a few threads (most find their data already on its
+   way, and one commit of the file system's journal serves many), then rename, then fsync of the folders, once each.
+3. So whatever stands under a digest's name was durable before it got that name: a file of the right size is the right
+   file, short of a damaged disk, which `verify` finds.
+
+Memory does not grow with the size of a file; holes stay holes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BufferedReader
+from pathlib import Path
+
+import msgspec
+
+from aquiline.errors import HostError, JournalError
+from aquiline.journal.state import StateDirectory
+
+#: Bytes read at once, and the least run of zeros that becomes a hole.
+PIECE = 64 * 1024
+_BLOCK = 4096
+_THREADS = 4
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """Content in the store."""
+
+    sha256: str
+    #: Bytes.
+    size: int
+
+
+class Space(msgspec.Struct, frozen=True):
+    """Room on a file system."""
+
+    bytes: int
+    inodes: int
+
+
+class PreimageStore:
+    """Content by its SHA-256. New content may be read at once and is durable after `sync`."""
+
+    def __init__(self, state: StateDirectory) -> None:
+        self._folder = state.preimages
+        #: Digest to temporary name, of what `sync` has still to make durable.
+        self._pending: dict[str, Path] = {}
+        self._counter = 0
+
+    def path(self, sha256: str) -> Path:
+        """Return where content of this digest lies, or would lie."""
+        return self._folder / sha256[:2] / sha256
+
+    def has(self, sha256: str) -> bool:
+        """Return whether there is content of this digest; its bytes are not looked at."""
+        return sha256 in self._pending or self.path(sha256).exists()
+
+    def keep(self, chunks: Iterable[bytes]) -> Kept:
+        """Store content, given piece by piece; raises `HostError` where it cannot be written."""
+        try:
+            return self._keep(chunks)
+        except OSError as error:
+            raise HostError(f"a pre-image cannot be kept: {error.strerror}", path=str(self._folder)) from error
+
+    def keep_many(self, contents: Iterable[Iterable[bytes]]) -> list[Kept]:
+        """Store several contents, and return once all of them are durable."""
+        kept = [self.keep(chunks) for chunks in contents]
+        self.sync()
+        return kept
+
+    def sync(self) -> None:
+        """Make all that was kept durable. A failure is never retried: the content is dropped and the error raised."""
+        pending, self._pending = self._pending, {}
+        if not pending:
+            return
+        try:
+            with ThreadPoolExecutor(_THREADS) as threads:
+                list(threads.map(_fsync, pending.values()))
+                folders = {self._publish(digest, temporary) for digest, temporary in pending.items()}
+                list(threads.map(_fsync, (self._folder, *folders)))
+        except OSError as error:
+            for temporary in pending.values():
+                temporary.unlink(missing_ok=True)
+            raise HostError(f"pre-images are not durable: {error.strerror}", path=str(self._folder)) from error
+
+    def open(self, sha256: str) -> BufferedReader:
+        """Open content for reading; raises `JournalError` where it is not there."""
+        try:
+            return self._pending.get(sha256, self.path(sha256)).open("rb")
+        except FileNotFoundError:
+            raise JournalError(f"pre-image {sha256} is not there", hint="`aquiline fsck` lists what is lost") from None
+
+    def chunks(self, sha256: str) -> Iterator[bytes]:
+        """Return content piece by piece; raises `JournalError` where it is not there."""
+        with self.open(sha256) as file:
+            while piece := file.read(PIECE):
+                yield piece
+
+    def verify(self, sha256: str) -> bool:
+        """Return whether the content is there and has its digest."""
+        try:
+            with self.open(sha256) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        except (JournalError, OSError):
+            return False
+
+    def purge(self, sha256: str) -> None:
+        """Remove content for good. Already gone is success; the journal keeps the tombstone."""
+        self.path(sha256).unlink(missing_ok=True)
+        if self.path(sha256).parent.exists():
+            _fsync(self.path(sha256).parent)
+
+    def digests(self) -> Iterator[str]:
+        """Return the digest of everything that is stored, sorted."""
+        for path in sorted(self._folder.glob("??/*")):
+            if re.fullmatch("[0-9a-f]{64}", path.name):
+                yield path.name
+
+    def sweep(self) -> int:
+        """Remove temporary files that a killed run left; return how many. Only for the holder of the lock."""
+        left = [path for path in self._folder.glob(".new-*") if path not in self._pending.values()]
+        for path in left:
+            path.unlink()
+        return len(left)
+
+    def _keep(self, chunks: Iterable[bytes]) -> Kept:
+        temporary = self._temporary()
+        try:
+            kept = _write(temporary, chunks)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        if self._already(kept):
+            temporary.unlink()
+        else:
+            self._pending[kept.sha256] = temporary
+        return kept
+
+    def _already(self, kept: Kept) -> bool:
+        if kept.sha256 in self._pending:
+            return True
+        try:
+            return self.path(kept.sha256).stat().st_size == kept.size
+        except FileNotFoundError:
+            return False
+
+    def _publish(self, digest: str, temporary: Path) -> Path:
+        place = self.path(digest)
+        place.parent.mkdir(mode=0o700, exist_ok=True)
+        temporary.rename(place)
+        return place.parent
+
+    def _temporary(self) -> Path:
+        self._counter += 1
+        return self._folder / f".new-{os.getpid()}-{self._counter}"
+
+
+def _write(path: Path, chunks: Iterable[bytes]) -> Kept:
+    digest, size = hashlib.sha256(), 0
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        for chunk in chunks:
+            digest.update(chunk)
+            for start in range(0, len(chunk), PIECE):
+                size += _write_piece(descriptor, chunk[start : start + PIECE])
+        os.ftruncate(descriptor, size)
+        # Starts the write-out and waits for nothing: `sync` then finds most of it done.
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+    return Kept(sha256=digest.hexdigest(), size=size)
+
+
+def _write_piece(descriptor: int, piece: bytes) -> int:
+    if len(piece) >= _BLOCK and piece.count(0) == len(piece):
+        os.lseek(descriptor, len(piece), os.SEEK_CUR)
+        return len(piece)
+    written = 0
+    while written < len(piece):
+        written += os.write(descriptor, piece[written:])
+    return written
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# ---- room ---------------------------------------------------------------------------------------------------------
+
+
+def space_needed(sizes: Sequence[int]) -> Space:
+    """Return the room that pre-images of these sizes in bytes take, whole blocks and one inode each."""
+    return Space(bytes=sum(-(-size // _BLOCK) * _BLOCK for size in sizes), inodes=len(sizes))
+
+
+def check_space(path: str | Path, needed: Space, *, purpose: str) -> None:
+    """Raise `HostError` where the file system of the directory `path` has less room than `needed`; says both."""
+    found = os.statvfs(path)
+    free = found.f_bavail * found.f_frsize
+    hint = "make room, or see what `aquiline gc` would drop"
+    if free < needed.bytes:
+        raise HostError(f"no space for {purpose}: {needed.bytes} bytes needed, {free} free", path=str(path), hint=hint)
+    # File systems that make inodes as they go (btrfs) say that they have none at all.
+    if found.f_files and found.f_favail < needed.inodes:
+        message = f"no inodes for {purpose}: {needed.inodes} needed, {found.f_favail} free"
+        raise HostError(message, path=str(path), hint=hint)
