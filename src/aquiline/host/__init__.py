@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from aquiline.host.overlay import Overlay
+from aquiline.host.real import RealHost
 
-__all__ = ["Overlay"]
+__all__ = ["Overlay", "RealHost"]

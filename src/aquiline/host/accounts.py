@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
+from collections.abc import Callable
+
+from aquiline.errors import HostError
+from aquiline.host.objects import Status
+from aquiline.host.protocol import Reading
 
 
 def numbers(content: bytes) -> dict[str, int]:
@@ -17,3 +24,49 @@ def numbers(content: bytes) -> dict[str, int]:
         if len(fields) > 2 and fields[2].isdigit():
             found.setdefault(os.fsdecode(fields[0]), int(fields[2]))
     return found
+
+
+class RootAccounts:
+    """Users and groups of `host`, from the files in its own ``/etc``.
+
+    For the running system the name services are asked for what is not in them: users may come from LDAP or SSSD.
+    """
+
+    def __init__(self, host: Reading) -> None:
+        self._host = host
+        self._read: dict[str, tuple[Status | None, dict[str, int]]] = {}
+
+    def uid(self, user: str | int) -> int:
+        """Return the number of `user`; raise `HostError` where there is none. A number is returned as it is."""
+        return user if isinstance(user, int) else self._number(user, "user", "/etc/passwd", _user_of_name_services)
+
+    def gid(self, group: str | int) -> int:
+        """Return the number of `group`; raise `HostError` where there is none. A number is returned as it is."""
+        return group if isinstance(group, int) else self._number(group, "group", "/etc/group", _group_of_name_services)
+
+    def _number(self, name: str, what: str, path: str, ask: Callable[[str], int]) -> int:
+        number = self._listed(path).get(name)
+        if number is not None:
+            return number
+        if not self._host.offline:
+            try:
+                return ask(name)
+            except (KeyError, ValueError):
+                pass  # said below, for both cases
+        raise HostError(f"no such {what} {name!r}", hint=f"it must be in {path} before anything can belong to it")
+
+    def _listed(self, path: str) -> dict[str, int]:
+        now = self._host.status(path)
+        kept = self._read.get(path)
+        if kept is None or kept[0] != now:
+            kept = (now, numbers(self._host.read(path)) if now is not None else {})
+            self._read[path] = kept
+        return kept[1]
+
+
+def _user_of_name_services(name: str) -> int:
+    return pwd.getpwnam(name).pw_uid
+
+
+def _group_of_name_services(name: str) -> int:
+    return grp.getgrnam(name).gr_gid

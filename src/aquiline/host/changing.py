@@ -1,0 +1,479 @@
+"""Effects on the objects of a real root: the half of the real host that changes something.
+
+Everything acts on a directory descriptor and a name in it, or on a descriptor of the inode itself, never on a path a
+second time. What is staged is made with no permissions for others, owned by whoever runs this, and gets its owner, then
+its attributes, then its mode: what must be private is so from its first byte.
+
+A temporary name holds the label only: names of 255 bytes must be replaceable too.
+
+Blocks of 4096 zeros are left out of what is staged, so that a sparse file stays sparse; its content is the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from itertools import islice
+
+import msgspec
+
+from aquiline.errors import HostError, UnsafePath
+from aquiline.host.attributes import attributes, give, metadata
+from aquiline.host.looking import Looking, open_quietly, unopened
+from aquiline.host.mounts import refuse_network
+from aquiline.host.objects import Directory, Metadata, Object, Present, RegularFile, Special, Symlink
+from aquiline.host.protocol import Staged
+from aquiline.host.refusals import refused
+
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_BLOCK = 4096
+_ZEROS = bytes(_BLOCK)
+_SYNC_THREADS = 4
+#: Files whose descriptors are open at once during `sync`.
+_SYNC_BATCH = 128
+_NODE = {
+    "fifo": stat.S_IFIFO,
+    "socket": stat.S_IFSOCK,
+    "character-device": stat.S_IFCHR,
+    "block-device": stat.S_IFBLK,
+}
+_RENAME_EXCHANGE = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Changing(Looking):
+    """Reads and changes the objects below `root`."""
+
+    def __init__(self, root: str, *, allow_network_filesystems: bool = False) -> None:
+        super().__init__(root)
+        self._network_allowed = allow_network_filesystems
+        #: Devices known to be no network file systems.
+        self._local: set[int] = set()
+
+    # ---- new objects ----------------------------------------------------------------------------------------------
+
+    def stage(self, path: str, wanted: Present, content: Iterable[bytes] | None, label: str) -> Staged:
+        at, name = self._place(path, "stage it")
+        temporary = _temporary(label)
+        try:
+            staged = _stage(at, temporary, path, wanted, content)
+        except OSError as error:
+            raise refused(error, path, "stage it", at=at, name=name) from error
+        return Staged(path, f"{path.rstrip('/').rpartition('/')[0]}/{temporary}", staged)
+
+    def publish(self, staged: Staged) -> None:
+        path = staged.path
+        at, name = self._place(path, "replace it")
+        temporary = staged.temporary.rpartition("/")[2]
+        try:
+            if _replace(at, temporary, name) or isinstance(staged.object, Directory):
+                self._walk.forget_below(path)
+        except OSError as error:
+            raise refused(error, path, "replace it", at=at, name=name) from error
+
+    def discard(self, path: str, label: str) -> None:
+        try:
+            at, _ = self._walk.parent(path)
+            _remove_leftover(at, _temporary(label))
+        except (FileNotFoundError, NotADirectoryError):
+            return  # the directory has gone, and what was staged in it
+        except OSError as error:
+            raise refused(error, path, "remove what was staged for it") from error
+
+    def link(self, path: str, existing: str, label: str) -> None:
+        at, name = self._place(existing, "link to it")
+        source = os.dup(at)
+        try:
+            self._link(path, source, name, _temporary(label))
+        finally:
+            os.close(source)
+
+    def _link(self, path: str, source: int, source_name: str, temporary: str) -> None:
+        at, name = self._place(path, "link it")
+        try:
+            _remove_leftover(at, temporary)
+            os.link(source_name, temporary, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
+            if _same(at, temporary, name):
+                os.unlink(temporary, dir_fd=at)  # rename would do nothing, and leave it
+            elif _replace(at, temporary, name):
+                self._walk.forget_below(path)
+        except OSError as error:
+            _forget_leftover(at, temporary)
+            raise refused(error, path, "make it a further name of a file", at=at, name=name) from error
+
+    # ---- what is there already ------------------------------------------------------------------------------------
+
+    def move(self, source: str, destination: str) -> None:
+        at, name = self._place(source, "move it")
+        held = os.dup(at)
+        try:
+            self._move(source, held, name, destination)
+        finally:
+            os.close(held)
+            self._walk.forget_below(source)
+            self._walk.forget_below(destination)
+
+    def _move(self, source: str, held: int, name: str, destination: str) -> None:
+        at, new_name = self._place(destination, "move something there")
+        try:
+            _move(held, name, at, new_name)
+        except OSError as error:
+            doing = f"move {source} to {destination}"
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR, errno.ENOTDIR):
+                raise refused(error, destination, doing) from error
+            raise refused(error, source, doing, at=held, name=name) from error
+
+    def remove(self, path: str) -> None:
+        try:
+            at, name = self._walk.parent(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # nothing is there: the goal is reached
+        except OSError as error:
+            raise refused(error, path, "remove it") from error
+        self._check_place(at, name, path, "remove it")
+        try:
+            # the kernel answers EBUSY for whatever is mounted on
+            if stat.S_ISDIR(os.lstat(name, dir_fd=at).st_mode):
+                os.rmdir(name, dir_fd=at)
+                self._walk.forget_below(path)
+            else:
+                os.unlink(name, dir_fd=at)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise refused(error, path, "remove it", at=at, name=name) from error
+
+    def write_in_place(self, path: str, content: Iterable[bytes], metadata: Metadata) -> Object:
+        """Overwrite an existing file and give it `metadata`, durably.
+
+        Where that changes who may do what, the file is emptied and given its metadata before the new content comes, so
+        that neither content is ever open to those who may only see the other.
+        """
+        at, name = self._place(path, "write it in place")
+        try:
+            descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+        except OSError as error:
+            raise refused(error, path, "write it in place", at=at, name=name) from error
+        try:
+            self._check_local(descriptor, path)
+            return _write_in_place(descriptor, path, content, metadata)
+        except OSError as error:
+            raise refused(error, path, "write it in place", at=at, name=name) from error
+        finally:
+            os.close(descriptor)
+
+    def set_metadata(self, path: str, metadata: Metadata) -> None:
+        at, name = self._place(path, "change its metadata", root_too=True)
+        try:
+            descriptor = os.open(name, _LOOK, dir_fd=at)
+            try:
+                give(unopened(descriptor), metadata, os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise refused(error, path, "change its metadata", at=at, name=name) from error
+
+    def set_mtime(self, path: str, mtime_ns: int) -> None:
+        at, name = self._place(path, "set its time", root_too=True)
+        try:
+            found = os.lstat(name, dir_fd=at)
+            os.utime(name, ns=(found.st_atime_ns, mtime_ns), dir_fd=at, follow_symlinks=False)
+        except OSError as error:
+            raise refused(error, path, "set its time", at=at, name=name) from error
+
+    # ---- durability -----------------------------------------------------------------------------------------------
+
+    def sync(self, staged: Sequence[Staged]) -> None:
+        rest: Iterator[Staged] = iter(staged)
+        if not staged:
+            return
+        with ThreadPoolExecutor(min(_SYNC_THREADS, len(staged))) as threads:
+            while batch := list(islice(rest, _SYNC_BATCH)):
+                self._sync_batch(batch, threads)
+
+    def _sync_batch(self, batch: list[Staged], threads: ThreadPoolExecutor) -> None:
+        opened: list[tuple[int, str]] = []
+        try:
+            # one at a time, so that what is open is closed whichever of them fails
+            opened.extend((self._open_to_sync(one), one.path) for one in batch)
+            for error, path in threads.map(_synced, *zip(*opened, strict=True)):
+                if error is not None:
+                    raise refused(error, path, "make it durable") from error
+        finally:
+            for descriptor, _ in opened:
+                os.close(descriptor)
+
+    def _open_to_sync(self, staged: Staged) -> int:
+        """Return a descriptor whose fsync makes `staged` durable: of links and special files, the directory's."""
+        at, temporary = self._place(staged.temporary, "make it durable")
+        try:
+            match staged.object:
+                case RegularFile():
+                    return open_quietly(temporary, at)
+                case Directory():
+                    return open_quietly(temporary, at, os.O_DIRECTORY)
+                case _:
+                    return open_quietly(".", at, os.O_DIRECTORY)
+        except OSError as error:
+            raise refused(error, staged.path, "make it durable") from error
+
+    def sync_directories(self, paths: Iterable[str]) -> None:
+        for path in dict.fromkeys(paths):
+            try:
+                descriptor = open_quietly(".", self._walk.directory(path), os.O_DIRECTORY)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise refused(error, path, "make it durable") from error
+            try:
+                os.fsync(descriptor)
+            except OSError as error:
+                raise refused(error, path, "make it durable") from error
+            finally:
+                os.close(descriptor)
+
+    # ---- where an effect may happen -------------------------------------------------------------------------------
+
+    def _place(self, path: str, doing: str, *, root_too: bool = False) -> tuple[int, str]:
+        """Return directory and name of `path`, checked to be a place where effects are allowed."""
+        try:
+            at, name = self._walk.parent(path)
+        except OSError as error:
+            raise refused(error, path, doing) from error
+        self._check_place(at, name, path, doing, root_too=root_too)
+        return at, name
+
+    def _check_place(self, at: int, name: str, path: str, doing: str, *, root_too: bool = False) -> None:
+        if name == "." and not root_too:
+            raise HostError(f"cannot {doing}: it is the root", path=path)
+        self._check_local(at, path)
+
+    def _check_local(self, descriptor: int, path: str) -> None:
+        if self._network_allowed:
+            return
+        device = os.fstat(descriptor).st_dev
+        if device not in self._local:
+            refuse_network(descriptor, path)
+            self._local.add(device)
+
+
+# ---- staging ------------------------------------------------------------------------------------------------------
+
+
+def _temporary(label: str) -> str:
+    if not label or "/" in label or "\0" in label:
+        raise HostError(f"{label!r} cannot be part of a file name")
+    return f".aq-{label}"
+
+
+def _stage(at: int, temporary: str, path: str, wanted: Present, content: Iterable[bytes] | None) -> Present:
+    try:
+        descriptor = _create(at, temporary, path, wanted)
+    except FileExistsError:
+        _remove_leftover(at, temporary)
+        descriptor = _create(at, temporary, path, wanted)
+    try:
+        return _furnish(descriptor, path, wanted, content)
+    except BaseException:
+        _forget_leftover(at, temporary)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _create(at: int, temporary: str, path: str, wanted: Present) -> int:
+    """Make an object that only its owner may touch, and return a descriptor of it."""
+    match wanted:
+        case RegularFile():
+            return os.open(temporary, _CREATE, 0o600, dir_fd=at)
+        case Directory():
+            os.mkdir(temporary, 0o700, dir_fd=at)
+        case Symlink(target=target):
+            os.symlink(target, temporary, dir_fd=at)
+        case Special(special=special, device=device):
+            os.mknod(temporary, _NODE[special] | 0o600, device, dir_fd=at)
+    try:
+        return _open_created(at, temporary, path, wanted)
+    except BaseException:
+        _forget_leftover(at, temporary)
+        raise
+
+
+def _open_created(at: int, temporary: str, path: str, wanted: Present) -> int:
+    """Open what was just made; whoever owns the directory may have put something else there in between."""
+    descriptor = os.open(temporary, _OPEN_DIRECTORY if isinstance(wanted, Directory) else _LOOK, dir_fd=at)
+    found = os.fstat(descriptor)
+    if found.st_uid != os.geteuid() or (found.st_nlink != 1 and not isinstance(wanted, Directory)):
+        os.close(descriptor)
+        raise UnsafePath("somebody exchanged the object while it was being made", path=path)
+    return descriptor
+
+
+def _furnish(descriptor: int, path: str, wanted: Present, content: Iterable[bytes] | None) -> Present:
+    if isinstance(wanted, RegularFile):
+        _write(descriptor, path, wanted, content or ())
+    target = unopened(descriptor) if isinstance(wanted, Symlink | Special) else descriptor
+    give(target, wanted.metadata, os.fstat(descriptor))
+    found = metadata(os.fstat(descriptor), attributes(target))
+    match wanted:
+        case RegularFile(size=size, sha256=digest):
+            return RegularFile(found, size, digest)
+        case Directory():
+            return Directory(found)
+        case Symlink(target=text):
+            return Symlink(found, text)
+        case Special(special=special, device=device):
+            return Special(found, special, device)
+
+
+def _write(descriptor: int, path: str, wanted: RegularFile, content: Iterable[bytes]) -> None:
+    digest = sha256()
+    size = 0
+    hole = False
+    for piece in content:
+        digest.update(piece)
+        hole = _write_sparsely(descriptor, piece, size)
+        size += len(piece)
+    if hole:
+        os.ftruncate(descriptor, size)
+    _expect(path, wanted.size, wanted.sha256, size, digest.hexdigest())
+
+
+def _expect(path: str, size: int, digest: str, found_size: int, found_digest: str) -> None:
+    if (found_size, found_digest) != (size, digest):
+        raise HostError(
+            f"its content is {found_size} bytes with digest {found_digest}, expected {size} bytes with {digest}",
+            path=path,
+            hint="the source was changed since the plan was made, or is damaged: plan again",
+        )
+
+
+def _write_sparsely(descriptor: int, piece: bytes, offset: int) -> bool:
+    """Write `piece` at `offset`, its blocks of zeros left out. Return whether it ends in a hole."""
+    if _ZEROS not in piece:
+        _write_all(descriptor, piece, offset)
+        return False
+    begin = None
+    for block in range(0, len(piece), _BLOCK):
+        # compared in place: a slice of a memoryview copies nothing
+        zeros = piece[block : block + _BLOCK] == _ZEROS
+        if zeros and begin is not None:
+            _write_all(descriptor, piece[begin:block], offset + begin)
+            begin = None
+        elif not zeros and begin is None:
+            begin = block
+    if begin is not None:
+        _write_all(descriptor, piece[begin:], offset + begin)
+    return begin is None
+
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+    written = os.pwrite(descriptor, data, offset)
+    while written < len(data):
+        written += os.pwrite(descriptor, data[written:], offset + written)
+
+
+def _remove_leftover(at: int, temporary: str) -> None:
+    """Remove what stands under a temporary name; nothing there is success."""
+    try:
+        os.unlink(temporary, dir_fd=at)
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        os.rmdir(temporary, dir_fd=at)
+
+
+def _forget_leftover(at: int, temporary: str) -> None:
+    """Remove a temporary name on the way out of an error, which is the one to be told."""
+    try:
+        _remove_leftover(at, temporary)
+    except OSError:
+        return
+
+
+# ---- renaming -----------------------------------------------------------------------------------------------------
+
+
+def _replace(at: int, temporary: str, name: str) -> bool:
+    """Rename over whatever stands at `name`. Return whether that was of another type, directory or not."""
+    try:
+        os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
+    except IsADirectoryError:
+        # an empty directory makes way; rmdir refuses any other
+        os.rmdir(name, dir_fd=at)
+        os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
+        return True
+    except NotADirectoryError:
+        _exchange(at, temporary, name)
+        os.unlink(temporary, dir_fd=at)
+        return True
+    return False
+
+
+def _exchange(at: int, temporary: str, name: str) -> None:
+    """Exchange a staged directory and a file in its place at once (renameat2(2))."""
+    if _libc.renameat2(at, os.fsencode(temporary), at, os.fsencode(name), _RENAME_EXCHANGE) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _same(at: int, temporary: str, name: str) -> bool:
+    try:
+        found = os.lstat(name, dir_fd=at)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.lstat(temporary, dir_fd=at))
+
+
+def _move(source: int, name: str, at: int, new_name: str) -> None:
+    try:
+        there = os.lstat(new_name, dir_fd=at)
+    except FileNotFoundError:
+        there = None
+    same = there is not None and os.path.samestat(there, os.lstat(name, dir_fd=source))
+    if same and (os.path.samestat(os.fstat(source), os.fstat(at)) and name == new_name):
+        return
+    if same:
+        os.unlink(name, dir_fd=source)  # two names of one file: rename would leave both
+        return
+    os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=at)
+
+
+# ---- in place, durable --------------------------------------------------------------------------------------------
+
+
+def _write_in_place(descriptor: int, path: str, content: Iterable[bytes], wanted: Metadata) -> Object:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise HostError("is not a regular file, so it cannot be written in place", path=path)
+    if metadata(found, attributes(descriptor)) != msgspec.structs.replace(wanted, mtime_ns=found.st_mtime_ns):
+        os.fchmod(descriptor, found.st_mode & wanted.mode & 0o700)
+        os.ftruncate(descriptor, 0)
+        give(descriptor, msgspec.structs.replace(wanted, mtime_ns=0), os.fstat(descriptor))
+    digest = sha256()
+    size = 0
+    for piece in content:
+        _write_all(descriptor, piece, size)
+        digest.update(piece)
+        size += len(piece)
+    os.ftruncate(descriptor, size)
+    # once more: writing clears setuid, setgid and capabilities
+    give(descriptor, wanted, os.fstat(descriptor))
+    os.fsync(descriptor)
+    now = os.fstat(descriptor)
+    return RegularFile(metadata(now, attributes(descriptor)), size, digest.hexdigest(), now.st_nlink)
+
+
+def _synced(descriptor: int, path: str) -> tuple[OSError | None, str]:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        return error, path
+    return None, path

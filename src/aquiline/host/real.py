@@ -1,0 +1,60 @@
+"""The real host: any root directory of this machine.
+
+Its rooms: `walk` finds directories, `looking` reads objects, `changing` changes them, `attributes` is owner, mode,
+times and extended attributes, `commands` runs programs, `accounts` and `services` are users, groups, units, packages.
+
+It does not promise that nobody else changes the root at the same time: only that whoever does so cannot make it act
+outside the directories they own (DESIGN D14). One thread at a time.
+"""
+
+from __future__ import annotations
+
+import os
+
+from aquiline.host import commands
+from aquiline.host.accounts import RootAccounts
+from aquiline.host.changing import Changing
+from aquiline.host.protocol import Command, Completed
+from aquiline.host.services import RootPackages, RootUnits
+
+
+class RealHost(Changing):
+    """The host below the directory `root`.
+
+    Use it as a context manager, or `close` it: it keeps descriptors of recent directories, which hold their file
+    systems busy (`forget_directories` lets go of them). Effects on network file systems and automount points raise
+    `HostError` unless `allow_network_filesystems`. Raise `HostError` where `root` is no directory.
+    """
+
+    def __init__(self, root: str = "/", *, allow_network_filesystems: bool = False) -> None:
+        super().__init__(root, allow_network_filesystems=allow_network_filesystems)
+        self._root = os.path.abspath(root)
+        self._offline = not os.path.samestat(os.stat(root), os.stat("/"))
+        self._accounts = RootAccounts(self)
+        self._units = RootUnits(self)
+        self._packages = RootPackages()
+
+    @property
+    def root(self) -> str:
+        return self._root
+
+    @property
+    def offline(self) -> bool:
+        return self._offline
+
+    @property
+    def accounts(self) -> RootAccounts:
+        return self._accounts
+
+    @property
+    def units(self) -> RootUnits:
+        return self._units
+
+    @property
+    def packages(self) -> RootPackages:
+        return self._packages
+
+    def run(self, command: Command) -> Completed:
+        # it may unmount what our descriptors would hold busy
+        self.forget_directories()
+        return commands.run(command, self._walk, offline=self._offline)
