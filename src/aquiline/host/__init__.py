@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from aquiline.host.faulty import Died, FaultyHost
 from aquiline.host.overlay import Overlay
 from aquiline.host.real import RealHost
+from aquiline.host.simulated import SimulatedHost
 
-__all__ = ["Overlay", "RealHost"]
+__all__ = ["Died", "FaultyHost", "Overlay", "RealHost", "SimulatedHost"]

@@ -1,0 +1,229 @@
+"""A host on which the n-th effect goes wrong: it fails, or the whole program dies there.
+
+Every effect is counted: files, commands, units and packages; reading is not. So a test runs once without a fault, asks
+`FaultyHost.count`, and then runs once for each number up to that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal, NoReturn
+
+import msgspec
+
+from aquiline.errors import HostError
+from aquiline.host.objects import Metadata, Object, Present, RegularFile, Status, sha256
+from aquiline.host.protocol import Accounts, Command, Completed, Host, Packages, Staged, Units, UnitState
+
+
+class Died(BaseException):
+    """The program ended here as if it was killed: nothing may catch it, and nothing it asks of the host is answered."""
+
+
+class FaultyHost:
+    """Pass everything to `base`, but for the effect numbered `fail_at` or `die_at` (from 1; 0 is never).
+
+    `when` says whether that effect happens: not at all, wholly, or *torn*: of a content that it would write the first
+    half is there, and other effects do not happen. After death every call raises `Died`; with `kill` the process
+    itself is killed by SIGKILL instead.
+    """
+
+    def __init__(
+        self,
+        base: Host,
+        *,
+        fail_at: int = 0,
+        die_at: int = 0,
+        when: Literal["before", "torn", "after"] = "before",
+        error: HostError | None = None,
+        kill: bool = False,
+    ) -> None:
+        self.base = base
+        #: What was asked for so far, in words: ``publish /etc/motd``.
+        self.effects: list[str] = []
+        self._fault_at = fail_at or die_at
+        self._deadly = not fail_at
+        self._when = when
+        self._error = error if error is not None else HostError("no space left on device")
+        self._kill = kill
+        self._dead = False
+
+    def count(self) -> int:
+        """Return how many effects were asked for."""
+        return len(self.effects)
+
+    # ---- reading --------------------------------------------------------------------------------------------------
+
+    @property
+    def root(self) -> str:
+        return self._alive.root
+
+    @property
+    def offline(self) -> bool:
+        return self._alive.offline
+
+    @property
+    def accounts(self) -> Accounts:
+        return self._alive.accounts
+
+    @property
+    def units(self) -> Units:
+        return _FaultyUnits(self, self._alive.units)
+
+    @property
+    def packages(self) -> Packages:
+        return _FaultyPackages(self, self._alive.packages)
+
+    def status(self, path: str) -> Status | None:
+        return self._alive.status(path)
+
+    def observe(self, path: str) -> Object:
+        return self._alive.observe(path)
+
+    def read(self, path: str) -> bytes:
+        return self._alive.read(path)
+
+    def chunks(self, path: str) -> Iterator[bytes]:
+        return self._alive.chunks(path)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        return self._alive.names(path)
+
+    # ---- effects --------------------------------------------------------------------------------------------------
+
+    def run(self, command: Command) -> Completed:
+        with self.effect(f"run {' '.join(command.argv)}"):
+            return self.base.run(command)
+
+    def stage(self, path: str, wanted: Present, content: Iterable[bytes] | None, label: str) -> Staged:
+        what = f"stage {path}"
+        if self._tears_now and isinstance(wanted, RegularFile):
+            half = _half(content or ())
+            torn = msgspec.structs.replace(wanted, size=len(half), sha256=sha256(half))
+            self.base.stage(path, torn, [half], label)
+        with self.effect(what):
+            return self.base.stage(path, wanted, content, label)
+
+    def sync(self, staged: Sequence[Staged]) -> None:
+        with self.effect(f"sync {len(staged)} objects"):
+            self.base.sync(staged)
+
+    def publish(self, staged: Staged) -> None:
+        with self.effect(f"publish {staged.path}"):
+            self.base.publish(staged)
+
+    def discard(self, path: str, label: str) -> None:
+        with self.effect(f"discard {path}"):
+            self.base.discard(path, label)
+
+    def write_in_place(self, path: str, content: Iterable[bytes], metadata: Metadata) -> Object:
+        if self._tears_now:
+            self.base.write_in_place(path, [_half(content)], metadata)
+        with self.effect(f"write in place {path}"):
+            return self.base.write_in_place(path, content, metadata)
+
+    def link(self, path: str, existing: str, label: str) -> None:
+        with self.effect(f"link {path} to {existing}"):
+            self.base.link(path, existing, label)
+
+    def move(self, source: str, destination: str) -> None:
+        with self.effect(f"move {source} to {destination}"):
+            self.base.move(source, destination)
+
+    def remove(self, path: str) -> None:
+        with self.effect(f"remove {path}"):
+            self.base.remove(path)
+
+    def set_metadata(self, path: str, metadata: Metadata) -> None:
+        with self.effect(f"set metadata of {path}"):
+            self.base.set_metadata(path, metadata)
+
+    def set_mtime(self, path: str, mtime_ns: int) -> None:
+        with self.effect(f"set mtime of {path}"):
+            self.base.set_mtime(path, mtime_ns)
+
+    def sync_directories(self, paths: Iterable[str]) -> None:
+        listed = tuple(paths)
+        with self.effect(f"sync directories {' '.join(listed)}"):
+            self.base.sync_directories(listed)
+
+    # ---- the fault ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def effect(self, what: str) -> Iterator[None]:
+        """Count one effect, and let the fault strike before or after it where it is the one."""
+        self._refuse_if_dead()
+        self.effects.append(what)
+        struck = self.count() == self._fault_at
+        if struck and self._when != "after":
+            self._strike(what)
+        yield
+        if struck:
+            self._strike(what)
+
+    @property
+    def _alive(self) -> Host:
+        self._refuse_if_dead()
+        return self.base
+
+    @property
+    def _tears_now(self) -> bool:
+        return not self._dead and self._when == "torn" and self.count() + 1 == self._fault_at
+
+    def _refuse_if_dead(self) -> None:
+        if self._dead:
+            raise Died("asked something of the host after its death")
+
+    def _strike(self, what: str) -> NoReturn:
+        if not self._deadly:
+            raise self._error
+        if self._kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._dead = True
+        raise Died(f"{self._when} effect {self.count()}: {what}")
+
+
+class _FaultyUnits:
+    def __init__(self, host: FaultyHost, base: Units) -> None:
+        self._host = host
+        self._base = base
+
+    def state(self, unit: str) -> UnitState:
+        return self._base.state(unit)
+
+    def set_enabled(self, unit: str, enabled: str) -> None:
+        with self._host.effect(f"set {unit} {enabled}"):
+            self._base.set_enabled(unit, enabled)
+
+    def set_active(self, unit: str, active: bool) -> None:
+        with self._host.effect(f"{'start' if active else 'stop'} {unit}"):
+            self._base.set_active(unit, active)
+
+    def react(self, unit: str, action: str) -> None:
+        with self._host.effect(f"{action} {unit}"):
+            self._base.react(unit, action)
+
+    def daemon_reload(self) -> None:
+        with self._host.effect("daemon-reload"):
+            self._base.daemon_reload()
+
+
+class _FaultyPackages:
+    def __init__(self, host: FaultyHost, base: Packages) -> None:
+        self._host = host
+        self._base = base
+
+    def installed(self) -> Mapping[str, str]:
+        return self._base.installed()
+
+    def transact(self, install: Mapping[str, str], remove: Sequence[str]) -> None:
+        with self._host.effect(f"install {' '.join(install)} remove {' '.join(remove)}"):
+            self._base.transact(install, remove)
+
+
+def _half(content: Iterable[bytes]) -> bytes:
+    data = b"".join(content)
+    return data[: len(data) // 2]

@@ -1,0 +1,337 @@
+"""A whole host in memory: files, commands, units, packages and accounts; drawn as a tree in tests.
+
+::
+
+    host = SimulatedHost.drawn('''
+        /etc/
+            motd: old
+    ''', commands={("newaliases",): Completed(0, b"", b"")})
+
+Its clock stands still but for one second that passes with each change, so that the same test gives the same times.
+It promises nothing about durability, and its commands do what the test says they do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self
+
+import msgspec
+
+from aquiline.errors import HostError, NotPossibleHere
+from aquiline.host import drawing
+from aquiline.host.accounts import numbers
+from aquiline.host.objects import (
+    Absent,
+    Directory,
+    Metadata,
+    Present,
+    RegularFile,
+    Special,
+    Symlink,
+    sha256,
+)
+from aquiline.host.protocol import Accounts, Command, Completed, UnitState
+from aquiline.host.tree import Inode, Tree
+
+#: When a simulated host begins, in nanoseconds since the epoch: 2001-09-09 01:46:40 UTC.
+BEGINNING = 1_000_000_000 * 10**9
+_DEVICE = 1
+#: Who is known where the host has no ``/etc/passwd`` or ``/etc/group``; the numbers are Debian's.
+USERS = {"root": 0, "daemon": 1, "www-data": 33, "nobody": 65534}
+GROUPS = {"root": 0, "daemon": 1, "adm": 4, "www-data": 33, "shadow": 42, "nogroup": 65534}
+
+
+class SimulatedHost(Tree):
+    """A host in memory.
+
+    `commands` says what can be run: by the whole argv, or by the program alone as a tuple of one, how it ends, or a
+    function that is given host and command, may change the host, and says how it ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        commands: Mapping[tuple[str, ...], Completed | Action] | None = None,
+        units: Mapping[str, UnitState] | None = None,
+        packages: Mapping[str, str] | None = None,
+        users: Mapping[str, int] | None = None,
+        groups: Mapping[str, int] | None = None,
+        root: str = "/",
+        offline: bool = False,
+    ) -> None:
+        self._time = BEGINNING
+        top = Inode("directory", (_DEVICE, 1), holds=Directory(Metadata(0o755, 0, 0, BEGINNING)))
+        super().__init__(None, root=top, device=_DEVICE)
+        self.root = root
+        self.offline = offline
+        self.commands = dict(commands or {})
+        #: Every command that was run, in order.
+        self.ran: list[Command] = []
+        self._units = SimulatedUnits(units or {})
+        self._packages = SimulatedPackages(packages or {})
+        self._accounts = _SimulatedAccounts(self, users, groups)
+
+    @classmethod
+    def drawn(
+        cls,
+        tree: str,
+        *,
+        commands: Mapping[tuple[str, ...], Completed | Action] | None = None,
+        units: Mapping[str, UnitState] | None = None,
+        packages: Mapping[str, str] | None = None,
+        users: Mapping[str, int] | None = None,
+        groups: Mapping[str, int] | None = None,
+        root: str = "/",
+        offline: bool = False,
+    ) -> Self:
+        """Return a host with the files of a drawing; `aquiline.host.drawing` says how to draw."""
+        host = cls(
+            commands=commands,
+            units=units,
+            packages=packages,
+            users=users,
+            groups=groups,
+            root=root,
+            offline=offline,
+        )
+        host.add(tree)
+        return host
+
+    @property
+    def accounts(self) -> Accounts:
+        return self._accounts
+
+    @property
+    def units(self) -> SimulatedUnits:
+        return self._units
+
+    @property
+    def packages(self) -> SimulatedPackages:
+        return self._packages
+
+    def run(self, command: Command) -> Completed:
+        """Run what the test gave for this command; its program alone is looked up where its whole argv is not known."""
+        action = self.commands.get(command.argv) or self.commands.get(command.argv[:1])
+        if action is None:
+            raise NotPossibleHere(f"no such program: {command.argv[0]}")
+        self.ran.append(command)
+        return action if isinstance(action, Completed) else action(self, command)
+
+    def text(self, path: str) -> str:
+        """Return the content of a file as text."""
+        return self.read(path).decode("utf-8", "surrogateescape")
+
+    def add(self, tree: str) -> None:
+        """Put the objects of a drawing where they are drawn, over what is there."""
+        drawn = list(drawing.lines(tree))
+        for line in drawn:
+            self._add(line)
+        # Owners come last, because the passwd file that knows them may be further down.
+        for line in drawn:
+            if line.sort != "hardlink" and line.path:
+                self.set_metadata(line.path, self._metadata(line))
+        for line in reversed(drawn):
+            if line.sort != "hardlink":
+                self.set_mtime(line.path or "/", line.mtime_ns or BEGINNING)
+
+    def draw(self, *, times: bool = False) -> str:
+        """Return the tree as `drawn` reads it, sorted by name; with `times`, modification times too."""
+        first_names: dict[tuple[int, int], str] = {}
+        return "\n".join(self._drawn_below("", -1, first_names, times=times))
+
+    def _now(self) -> int:
+        self._time += 10**9
+        return self._time
+
+    def _add(self, line: drawing.Drawn) -> None:
+        self._add_parents(line.path)
+        if line.sort == "hardlink":
+            self.link(line.path, os.fsdecode(line.content), "drawn")
+            return
+        if line.path:
+            wanted, content = _wanted(line)
+            self.remember(line.path, wanted, content)
+
+    def _add_parents(self, path: str) -> None:
+        names = path.split("/")[1:-1]
+        for depth in range(1, len(names) + 1):
+            parent = "/" + "/".join(names[:depth])
+            if isinstance(self.observe(parent), Absent):
+                self.remember(parent, Directory(Metadata(0o755, 0, 0, BEGINNING)), None)
+
+    def _metadata(self, line: drawing.Drawn) -> Metadata:
+        found = self.observe(line.path)
+        assert not isinstance(found, Absent)
+        return msgspec.structs.replace(
+            found.metadata, uid=_number(line.owner, self.accounts.uid), gid=_number(line.group, self.accounts.gid)
+        )
+
+    def _drawn_below(self, path: str, depth: int, first_names: dict[tuple[int, int], str], *, times: bool) -> list[str]:
+        found: list[str] = []
+        for name in self.names(path or "/"):
+            below = f"{path}/{name}"
+            text = self._drawn_object(below, first_names)
+            shown = drawing.escaped(os.fsencode(name), also=" :%=|[]")
+            indent = " " * (drawing.INDENT * (depth + 1))
+            slash = "/" if not path else ""
+            found.append(f"{indent}{slash}{shown}{text}{self._drawn_attributes(below, text, times=times)}")
+            if text == "/":
+                found += self._drawn_below(below, depth + 1, first_names, times=times)
+        return found
+
+    def _drawn_object(self, path: str, first_names: dict[tuple[int, int], str]) -> str:
+        found = self.observe(path)
+        status = self.status(path)
+        assert status is not None
+        if not isinstance(found, Directory) and first_names.setdefault(status.inode, path) != path:
+            return f" = {drawing.shown(os.fsencode(first_names[status.inode]))}"
+        match found:
+            case Directory():
+                return "/"
+            case RegularFile():
+                return f": {drawing.shown(self.read(path))}".rstrip()
+            case Symlink():
+                return f" -> {drawing.shown(os.fsencode(found.target))}"
+            case Special(special="fifo"):
+                return "|"
+            case Special(special="socket"):
+                return "="
+            case Special():
+                sort = found.special.partition("-")[0]
+                return f"% {sort} {os.major(found.device)}:{os.minor(found.device)}"
+            case Absent():
+                raise AssertionError(path)
+
+    def _drawn_attributes(self, path: str, text: str, *, times: bool) -> str:
+        found = self.observe(path)
+        status = self.status(path)
+        if isinstance(found, Absent) or status is None or text.startswith(" = "):
+            return ""
+        metadata = found.metadata
+        words = []
+        if metadata.mode != drawing.DEFAULT_MODES[status.type]:
+            words.append(f"{metadata.mode:04o}")
+        if (metadata.uid, metadata.gid) != (0, 0):
+            words.append(f"{self._accounts.user(metadata.uid)}:{self._accounts.group(metadata.gid)}")
+        if times:
+            words.append(f"@{metadata.mtime_ns}")
+        words += [f"{name}={drawing.escaped(value, also=' []')}" for name, value in metadata.xattrs]
+        return f" [{' '.join(words)}]" if words else ""
+
+
+Action = Callable[[SimulatedHost, Command], Completed]
+"""What a command does to a simulated host."""
+
+
+class SimulatedUnits:
+    """Units that do what they are told; one that does not exist refuses."""
+
+    def __init__(self, states: Mapping[str, UnitState]) -> None:
+        self.states = dict(states)
+        #: Reactions in order, as (unit, action); a daemon-reload has no unit.
+        self.reactions: list[tuple[str, str]] = []
+
+    def state(self, unit: str) -> UnitState:
+        return self.states.get(unit, UnitState(exists=False, enabled="not-found", active="inactive"))
+
+    def set_enabled(self, unit: str, enabled: str) -> None:
+        self.states[unit] = msgspec.structs.replace(self._existing(unit), enabled=enabled)
+
+    def set_active(self, unit: str, active: bool) -> None:
+        state = self._existing(unit)
+        if active and state.enabled == "masked":
+            raise HostError(f"{unit} is masked")
+        self.states[unit] = msgspec.structs.replace(state, active="active" if active else "inactive")
+
+    def react(self, unit: str, action: str) -> None:
+        running = self._existing(unit).active == "active"
+        if action == "reload" and not running:
+            raise HostError(f"{unit} is not active, cannot reload")
+        self.reactions.append((unit, action))
+        if action not in ("reload", "try-restart"):
+            self.set_active(unit, True)
+
+    def daemon_reload(self) -> None:
+        self.reactions.append(("", "daemon-reload"))
+
+    def _existing(self, unit: str) -> UnitState:
+        state = self.state(unit)
+        if not state.exists:
+            raise HostError(f"unit {unit} not found")
+        return state
+
+
+class SimulatedPackages:
+    """Packages without dependencies: what is asked for is what happens."""
+
+    def __init__(self, installed: Mapping[str, str]) -> None:
+        self._installed = dict(installed)
+
+    def installed(self) -> Mapping[str, str]:
+        return dict(sorted(self._installed.items()))
+
+    def transact(self, install: Mapping[str, str], remove: Sequence[str]) -> None:
+        for name in remove:
+            self._installed.pop(name, None)
+        self._installed.update(install)
+
+
+class _SimulatedAccounts:
+    """Accounts of the host's own passwd and group file, or `USERS` and `GROUPS` where it has none; and those given."""
+
+    def __init__(self, host: SimulatedHost, users: Mapping[str, int] | None, groups: Mapping[str, int] | None) -> None:
+        self._host = host
+        self._users = users or {}
+        self._groups = groups or {}
+
+    def uid(self, user: str | int) -> int:
+        return self._number("user", user, self._known("/etc/passwd", USERS, self._users))
+
+    def gid(self, group: str | int) -> int:
+        return self._number("group", group, self._known("/etc/group", GROUPS, self._groups))
+
+    def user(self, uid: int) -> str:
+        """Return the name of a user, or the number where it has none."""
+        return self._name(uid, self._known("/etc/passwd", USERS, self._users))
+
+    def group(self, gid: int) -> str:
+        """Return the name of a group, or the number where it has none."""
+        return self._name(gid, self._known("/etc/group", GROUPS, self._groups))
+
+    def _known(self, path: str, default: Mapping[str, int], given: Mapping[str, int]) -> dict[str, int]:
+        file = isinstance(self._host.observe(path), RegularFile)
+        return {**(numbers(self._host.read(path)) if file else default), **given}
+
+    @staticmethod
+    def _number(sort: str, name: str | int, known: dict[str, int]) -> int:
+        if isinstance(name, int):
+            return name
+        if name not in known:
+            raise HostError(f"no such {sort}: {name}")
+        return known[name]
+
+    @staticmethod
+    def _name(number: int, known: dict[str, int]) -> str:
+        return next((name for name, its in known.items() if its == number), str(number))
+
+
+def _number(name: str, known: Callable[[str | int], int]) -> int:
+    return int(name) if name.isdigit() else known(name)
+
+
+def _wanted(line: drawing.Drawn) -> tuple[Present, bytes | None]:
+    def metadata(default: str) -> Metadata:
+        mode = drawing.DEFAULT_MODES[default] if line.mode is None else line.mode
+        return Metadata(mode, 0, 0, BEGINNING, line.xattrs)
+
+    match line.sort:
+        case "directory":
+            return Directory(metadata("directory")), None
+        case "file":
+            return RegularFile(metadata("file"), len(line.content), sha256(line.content)), line.content
+        case "link":
+            return Symlink(metadata("symlink"), os.fsdecode(line.content)), None
+        case _:
+            return Special(metadata("special"), line.special, line.device), None
