@@ -64,12 +64,6 @@ class Overlay(Tree):
         """The reactions asked for so far, as (unit, action); a daemon-reload has no unit."""
         return tuple(self._units.reactions)
 
-    def names(self, path: str) -> tuple[str, ...]:
-        place = self._place(path) if self._uncertain else None
-        if place is not None and place[2] in self._uncertain:
-            raise UnknownUntilRun(f"what is in {path}", because=self._uncertain[place[2]])
-        return super().names(path)
-
     def run(self, command: Command) -> Completed:
         """Raise: nothing is run here, and what a command would do is not known. Probes go to ``overlay.base``."""
         raise HostError(f"a pretended host runs nothing: {command.argv[0]}")
@@ -80,7 +74,7 @@ class Overlay(Tree):
             place = self._place(path)
             at = path.rstrip("/") if place is None else place[2]
             self._undone.assign(self._tainted, at, because)
-            self._undone.assign(self._uncertain, at.rpartition("/")[0] or "/", because)
+            self._undone.assign(self._uncertain, at.rpartition("/")[0], because)
         self._walked.clear()
 
     def taint_units(self, names: Iterable[str], because: str) -> None:
@@ -99,6 +93,11 @@ class Overlay(Tree):
     def _visit(self, path: str) -> None:
         if self._tainted and path in self._tainted:
             raise UnknownUntilRun(path, because=self._tainted[path])
+
+    def _listed(self, directory: Inode, at: str) -> tuple[str, ...]:
+        if self._uncertain and at in self._uncertain:
+            raise UnknownUntilRun(f"what is in {at or '/'}", because=self._uncertain[at])
+        return super()._listed(directory, at)
 
     def _reading(self, path: str) -> None:
         self._recorded(path)

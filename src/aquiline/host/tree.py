@@ -170,12 +170,12 @@ class Tree:
 
     def names(self, path: str) -> tuple[str, ...]:
         place = self._look(path)
-        inode = self._child(*place[:2]) if place is not None else None
-        if inode is None:
+        if place is None:
             return ()
-        if inode.type != "directory":
-            raise HostError(f"found a {inode.type}, expected a directory", path=path)
-        return tuple(sorted(self._names(inode)))
+        # A link to a directory is followed, here alone: it is the parent of what is asked for.
+        plain = _plain(path)
+        found = self._walked.get(plain) or self._walk(plain, path)
+        return () if found is None else self._listed(*found)
 
     # ---- effects --------------------------------------------------------------------------------------------------
 
@@ -185,9 +185,8 @@ class Tree:
         data: bytes | None = None
         if isinstance(wanted, RegularFile):
             data = b"".join(content or ())
-            if sha256(data) != wanted.sha256:
-                raise HostError(f"content has digest {sha256(data)}, expected {wanted.sha256}", path=path)
-        temporary = _temporary(name, label)
+            _refuse_other(data, wanted, path)
+        temporary = _temporary(label)
         inode = self._new(self._stamped(wanted), data)
         self._put(directory, temporary, _beside(at, temporary), inode)
         return Staged(path, _beside(path, temporary), self._present(inode))
@@ -207,8 +206,8 @@ class Tree:
         place = self._place(path)
         if place is None:
             return
-        directory, name, at = place
-        temporary = _temporary(name, label)
+        directory, _, at = place
+        temporary = _temporary(label)
         if self._child(directory, temporary) is not None:
             self._displace(directory, temporary)
             self._put(directory, temporary, _beside(at, temporary), None)
@@ -241,7 +240,10 @@ class Tree:
         self._refuse_long(new, destination)
         replaced = self._child(there, new)
         if replaced is inode:
-            return  # two names of one file, or the same path: rename(2) does nothing then
+            if at != to:
+                self._displace(directory, name)  # two names of one file: rename(2) would leave both
+                self._put(directory, name, at, None)
+            return
         if to.startswith(f"{at}/"):
             raise HostError(f"cannot be moved below itself, to {destination}", path=source)
         if replaced is not None and (replaced.type == "directory") != (inode.type == "directory"):
@@ -333,7 +335,7 @@ class Tree:
     def _place(self, path: str) -> Place | None:
         """Return where `path` leads, None where its parent is absent or no directory."""
         head, _, name = path.rpartition("/")
-        if name in ("", ".", ".."):
+        if name in ("", ".", "..") or not path.startswith("/"):
             head, _, name = _plain(path).rpartition("/")
         if not name:
             return self._above, "", "/"
@@ -418,6 +420,10 @@ class Tree:
                 self._shared[found.inode] = inode
         entries[name] = inode  # not logged: it is what was seen before
         return inode
+
+    def _listed(self, directory: Inode, at: str) -> tuple[str, ...]:  # noqa: ARG002 - the overlay asks where
+        """Return the names in a directory that somebody reads, which stands at `at`."""
+        return tuple(sorted(self._names(directory)))
 
     def _names(self, directory: Inode) -> set[str]:
         found: set[str] = set()
@@ -565,6 +571,15 @@ def _refuse(number: int, path: str) -> NoReturn:
     raise HostError(os.strerror(number), path=path)
 
 
+def _refuse_other(data: bytes, wanted: RegularFile, path: str) -> None:
+    found = (len(data), sha256(data))
+    if found != (wanted.size, wanted.sha256):
+        raise HostError(
+            f"content is {found[0]} bytes with digest {found[1]}, expected {wanted.size} bytes with {wanted.sha256}",
+            path=path,
+        )
+
+
 def _plain(path: str) -> str:
     """Return `path` without doubled and trailing slashes and without ``.``; the root is the empty string."""
     if not path.startswith("/"):
@@ -586,6 +601,6 @@ def _beside(path: str, name: str) -> str:
     return f"{posixpath.dirname(path).rstrip('/')}/{name}"
 
 
-def _temporary(name: str, label: str) -> str:
-    """Return the name to stage under: as short for the longest of names as for others, and no other file's."""
-    return f".{sha256(os.fsencode(name))[:16]}.{label}"
+def _temporary(label: str) -> str:
+    """Return the name to stage under: of the label alone, for names of 255 bytes must be replaceable too."""
+    return f".aq-{label}"
