@@ -205,17 +205,6 @@ def test_runs_since_a_date(journal: Journal) -> None:
     assert [] == journal.runs_since(datetime.fromtimestamp(2, UTC))
 
 
-def test_profiles_are_archived(journal: Journal) -> None:
-    """A profile comes out of the archive as it went in; one that was damaged is refused."""
-    digest = journal.archive_profile(b'{"a": 1}')
-    assert b'{"a": 1}' == journal.profile(digest)
-
-    (journal.state.profiles / f"{digest}.json.gz").write_bytes(b"rubbish")
-
-    with pytest.raises(JournalError, match=digest):
-        journal.profile(digest)
-
-
 def test_long_output_is_cut_in_the_middle(journal: Journal) -> None:
     """A record keeps the beginning and the end of what a command printed and counts what it left out."""
     run = journal.begin_run(header()).id
@@ -243,7 +232,6 @@ def test_every_table_is_append_only(journal: Journal, table: str) -> None:
 def fill(journal: Journal) -> str:
     """Put at least one row in every table."""
     run = journal.begin_run(header()).id
-    journal.archive_profile(b"{}")
     journal.add_stage(run, plan(write(1, "/a")))
     kept = PreimageReference(step=1, sha256="d" * 64, size=3)
     owed = NewDebt(1, RELOAD, "chrony")

@@ -88,11 +88,6 @@ CREATE TABLE IF NOT EXISTS live (
     change_ids TEXT NOT NULL,
     run INTEGER NOT NULL
 );
-CREATE TABLE IF NOT EXISTS profile (
-    digest TEXT PRIMARY KEY,
-    size INTEGER NOT NULL,
-    wall REAL NOT NULL
-) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS preimage (
     run INTEGER NOT NULL,
     step INTEGER NOT NULL,
@@ -111,7 +106,7 @@ CREATE TABLE IF NOT EXISTS tombstone (
 
 #: All tables but meta, whose version grows.
 TABLES = (
-    "run", "stage", "step", "touched", "event", "value", "debt", "debt_end", "directory", "live", "profile", "preimage",
+    "run", "stage", "step", "touched", "event", "value", "debt", "debt_end", "directory", "live", "preimage",
     "tombstone",
 )  # fmt: skip
 

@@ -8,7 +8,7 @@
         links/            inodes that had several names, kept as one more (DESIGN D14)
         attributes/       empty files that carry metadata for the undo script
         undo/RUN.sh       the undo of each run as a shell script (`aquiline.journal.script`)
-        profiles/         the profiles this host has had, by digest
+        profiles/         the profiles this host has had (`aquiline.profile.archive`)
         spool/            what waits to be sent
         ballast           space set aside so that bookkeeping cannot fail for lack of it
         lock              who changes this host now

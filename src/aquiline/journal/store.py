@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gzip
 import json
 import os
 import secrets
@@ -40,7 +39,7 @@ from aquiline.changes.canonical import decode, encode
 from aquiline.changes.kinds import Reaction
 from aquiline.changes.steps import Plan, Step, Undo
 from aquiline.errors import HostError, HostLocked, JournalError, UsageError
-from aquiline.host.objects import At, Object, sha256
+from aquiline.host.objects import At, Object
 from aquiline.journal.records import (
     Debt,
     Event,
@@ -182,16 +181,6 @@ class Journal:
         """Strike debts off that nobody has to pay any more; `run` is the one that found so."""
         sequence = self._sequence(run)
         self._write(lambda write: _end_debts(write, sequence, "cancelled", debts))
-
-    def archive_profile(self, content: bytes) -> str:
-        """Keep a profile as it came; return its SHA-256."""
-        digest = sha256(content)
-        path = self.state.profiles / f"{digest}.json.gz"
-        if not path.exists():
-            _write_durably(path, gzip.compress(content, mtime=0))
-        row = (digest, len(content), time.time())
-        self._write(lambda write: write.execute("INSERT OR IGNORE INTO profile VALUES (?, ?, ?)", row))
-        return digest
 
     def purge_preimage(self, digest: str, reason: str) -> None:
         """Record that a pre-image was removed for good; the caller removes the content (`PreimageStore.purge`)."""
@@ -349,20 +338,6 @@ class Journal:
             LivePointer(profile=profile, change_ids=tuple(json.loads(changes)), run=run)
             for profile, changes, run in self._rows(query)
         ]
-
-    def profile(self, digest: str) -> bytes:
-        """Return an archived profile; raises `JournalError` where it is not there or damaged."""
-        try:
-            content = gzip.decompress((self.state.profiles / f"{digest}.json.gz").read_bytes())
-        except (OSError, EOFError, ValueError) as error:
-            raise JournalError(f"profile {digest} cannot be read from the archive: {error}", hint=_FSCK) from error
-        if sha256(content) != digest:
-            raise JournalError(f"profile {digest} in the archive is damaged", hint=_FSCK)
-        return content
-
-    def profiles(self) -> dict[str, float]:
-        """Return the digest of every archived profile and when it first came, seconds since the epoch."""
-        return dict(self._rows("SELECT digest, wall FROM profile ORDER BY wall, digest"))
 
     def last_value(self, path: str) -> At | None:
         """Return what a run last left at `path`, times included, None where none ever touched it."""
@@ -681,16 +656,6 @@ def _identity(path: Path) -> tuple[int, ...]:
     except FileNotFoundError:
         return ()
     return (found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".new-{path.name}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    _sync_directory(path.parent)
 
 
 def _sync_directory(path: Path) -> None:
