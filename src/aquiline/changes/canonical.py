@@ -20,6 +20,7 @@ VERSION = 1
 
 Value = TypeVar("Value")
 
+_packer = msgspec.json.Encoder(order="deterministic")
 _encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=True)
 
 
@@ -29,6 +30,18 @@ def encode(value: Any) -> str:
     Raise `ValueError` for a number that JSON does not know, `TypeError` for any other type.
     """
     return _encoder.encode(msgspec.to_builtins(value, str_keys=True))
+
+
+def pack(value: Any) -> bytes:
+    """Return bytes that are equal exactly for equal values of one type: for digests, much faster than `encode`.
+
+    They are JSON in UTF-8, or the canonical form where UTF-8 cannot carry the value; that one then holds the escape of
+    a lone surrogate, which the other never does.
+    """
+    try:
+        return _packer.encode(value)
+    except UnicodeEncodeError:
+        return encode(value).encode("ascii")
 
 
 def decode(text: str | bytes, type: type[Value]) -> Value:  # noqa: A002  # the word msgspec uses for it
