@@ -332,6 +332,30 @@ class HostConformance:
 
         assert (symlink("/etc", uid=1001), ABSENT) == (host.observe("/home/trap"), host.observe("/home/own/x"))
 
+    def test_a_link_given_to_a_stranger_is_no_longer_followed(self, host: Host) -> None:
+        """Whether a link may be followed is looked at anew once its owner, or its directory's, has changed."""
+        put(host, "/etc", directory())
+        put(host, "/link", symlink("/etc"))
+        write(host, "/link/x", b"x")
+
+        host.set_metadata("/link", Metadata(0o777, 1001, 0))
+
+        with pytest.raises(UnsafePath):
+            host.read("/link/x")
+
+    def test_links_and_fifos_have_further_names_too(self, host: Host) -> None:
+        """What is no regular file can have several names as well, and shows a change under all of them."""
+        put(host, "/link", symlink("nowhere"))
+        put(host, "/fifo", fifo())
+        host.link("/link2", "/link", "test")
+        host.link("/fifo2", "/fifo", "test")
+
+        host.set_metadata("/link2", Metadata(0o777, 7, 8))
+        host.set_metadata("/fifo2", Metadata(0o640, 7, 8, THEN))
+
+        assert Symlink(Metadata(0o777, 7, 8, THEN), "nowhere") == host.observe("/link")
+        assert Special(Metadata(0o640, 7, 8, THEN), "fifo") == host.observe("/fifo")
+
     def test_hard_links_share_the_file(self, host: Host) -> None:
         """All names of a file show what is done to it through one of them."""
         write(host, "/a", b"old")

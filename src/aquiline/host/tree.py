@@ -151,7 +151,7 @@ class Tree:
         if name not in directory.entries and directory.origin is not None and self._base is not None:
             # The short way for what nobody changed: no inode is made, the base is asked once.
             found = self._base.observe(f"{directory.origin}/{name}")
-            if not isinstance(found, RegularFile) or found.links == 1:
+            if not self._may_be_shared(found):
                 return found
         inode = self._child(directory, name)
         return ABSENT if inode is None else self._object(inode)
@@ -425,6 +425,16 @@ class Tree:
         """Return the names in a directory that somebody reads, which stands at `at`."""
         return tuple(sorted(self._names(directory)))
 
+    def _may_be_shared(self, found: Object) -> bool:
+        """Return whether an object of the base may have another name through which it was changed here."""
+        match found:
+            case RegularFile():
+                return found.links > 1
+            case Symlink() | Special():
+                return bool(self._shared)  # how many names these have is not part of the object
+            case _:
+                return False
+
     def _names(self, directory: Inode) -> set[str]:
         found: set[str] = set()
         if directory.origin is not None and self._base is not None:
@@ -523,6 +533,8 @@ class Tree:
             metadata = msgspec.structs.replace(metadata, mode=0o777)
         self._undone.set(inode, "object", msgspec.structs.replace(found, metadata=metadata))
         self._undone.set(inode, "touched", None)
+        if metadata.uid != found.metadata.uid:
+            self._walked.clear()  # whether a link may be followed hangs on who owns it and its directory
 
     def _replace(self, path: str, inode: Inode) -> None:
         directory, name, at = self._parent(path)
