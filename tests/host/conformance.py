@@ -335,13 +335,18 @@ class HostConformance:
     def test_a_link_given_to_a_stranger_is_no_longer_followed(self, host: Host) -> None:
         """Whether a link may be followed is looked at anew once its owner, or its directory's, has changed."""
         put(host, "/etc", directory())
-        put(host, "/link", symlink("/etc"))
-        write(host, "/link/x", b"x")
+        for path in ("/given", "/replaced", "/linked", "/moved"):
+            put(host, path, symlink("etc"))
+            write(host, f"{path}/x", b"x")
 
-        host.set_metadata("/link", Metadata(0o777, 1001, 0))
+        host.set_metadata("/given", Metadata(0o777, 1001, 0))
+        put(host, "/replaced", symlink("etc", uid=1001))
+        host.link("/linked", "/given", "test")
+        host.move("/given", "/moved")
 
-        with pytest.raises(UnsafePath):
-            host.read("/link/x")
+        for path in ("/replaced", "/linked", "/moved"):
+            with pytest.raises(UnsafePath):
+                host.read(f"{path}/x")
 
     def test_links_and_fifos_have_further_names_too(self, host: Host) -> None:
         """What is no regular file can have several names as well, and shows a change under all of them."""

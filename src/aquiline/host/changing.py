@@ -75,6 +75,8 @@ class Changing(Looking):
         try:
             if _replace(at, temporary, name) or isinstance(staged.object, Directory):
                 self._walk.forget_below(path)
+            elif isinstance(staged.object, Symlink):
+                self._walk.forget()  # it may lead where the one before led, and not be one to follow
         except OSError as error:
             raise refused(error, path, "replace it", at=at, name=name) from error
 
@@ -102,8 +104,9 @@ class Changing(Looking):
             os.link(source_name, temporary, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
             if _same(at, temporary, name):
                 os.unlink(temporary, dir_fd=at)  # rename would do nothing, and leave it
-            elif _replace(at, temporary, name):
-                self._walk.forget_below(path)
+            else:
+                _replace(at, temporary, name)
+                self._walk.forget()  # a link's further name may lead where the one before led, and not be one to follow
         except OSError as error:
             _forget_leftover(at, temporary)
             raise refused(error, path, "make it a further name of a file", at=at, name=name) from error
@@ -117,8 +120,7 @@ class Changing(Looking):
             self._move(source, held, name, destination)
         finally:
             os.close(held)
-            self._walk.forget_below(source)
-            self._walk.forget_below(destination)
+            self._walk.forget()  # as for links; and what moved is found by other paths than these two as well
 
     def _move(self, source: str, held: int, name: str, destination: str) -> None:
         at, new_name = self._place(destination, "move something there")
@@ -174,9 +176,12 @@ class Changing(Looking):
         try:
             descriptor = os.open(name, _LOOK, dir_fd=at)
             try:
-                give(unopened(descriptor), metadata, os.fstat(descriptor))
+                before = os.fstat(descriptor)
+                give(unopened(descriptor), metadata, before)
             finally:
                 os.close(descriptor)
+            if before.st_uid != metadata.uid:
+                self._walk.forget()  # whether a link may be followed hangs on who owns it and its directory
         except OSError as error:
             raise refused(error, path, "change its metadata", at=at, name=name) from error
 
