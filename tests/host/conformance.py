@@ -323,14 +323,29 @@ class HostConformance:
         put(host, "/home", directory(uid=1000))
         put(host, "/etc", directory())
         put(host, "/home/trap", symlink("/etc", uid=1001))
-        put(host, "/home/own", symlink("/etc", uid=1000))
 
         with pytest.raises(UnsafePath):
             host.observe("/home/trap/x")
         with pytest.raises(UnsafePath):
             write(host, "/home/trap/x", b"x")
 
-        assert (symlink("/etc", uid=1001), ABSENT) == (host.observe("/home/trap"), host.observe("/home/own/x"))
+        assert symlink("/etc", uid=1001) == host.observe("/home/trap")
+
+    def test_a_user_s_link_leads_no_further_than_what_they_own(self, host: Host) -> None:
+        """A user's link in their own directory is followed to their own directories, and to nobody else's."""
+        put(host, "/home", directory(uid=1000))
+        put(host, "/home/data", directory(uid=1000))
+        put(host, "/home/way", symlink("data", uid=1000))
+        put(host, "/etc", directory())
+        put(host, "/home/out", symlink("/etc", uid=1000))
+
+        with pytest.raises(UnsafePath):
+            host.observe("/home/out/x")
+        with pytest.raises(UnsafePath):
+            write(host, "/home/out/x", b"x")
+        write(host, "/home/way/x", b"x")
+
+        assert b"x" == host.read("/home/data/x")
 
     def test_a_link_given_to_a_stranger_is_no_longer_followed(self, host: Host) -> None:
         """Whether a link may be followed is looked at anew once its owner, or its directory's, has changed."""

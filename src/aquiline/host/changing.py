@@ -23,7 +23,8 @@ from itertools import islice
 import msgspec
 
 from aquiline.errors import HostError, UnsafePath
-from aquiline.host.attributes import attributes, give, metadata
+from aquiline.host.attributes import SELINUX, attributes, give, metadata
+from aquiline.host.labels import PolicyLabels
 from aquiline.host.looking import Looking, open_quietly, unopened
 from aquiline.host.mounts import refuse_network
 from aquiline.host.objects import Directory, Metadata, Object, Present, RegularFile, Special, Symlink
@@ -44,6 +45,8 @@ _NODE = {
     "character-device": stat.S_IFCHR,
     "block-device": stat.S_IFBLK,
 }
+#: What the policy is asked for; it has no rules of its own for special files that anybody would manage here.
+_TYPE = {RegularFile: stat.S_IFREG, Directory: stat.S_IFDIR, Symlink: stat.S_IFLNK, Special: 0}
 _RENAME_EXCHANGE = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -57,6 +60,7 @@ class Changing(Looking):
         #: Devices known to be no network file systems.
         self._local: set[int] = set()
         self._threads: ThreadPoolExecutor | None = None
+        self._labels: PolicyLabels | None = None
 
     def forget_directories(self) -> None:
         """Close the descriptors of recent directories, which hold their file systems busy; end the threads."""
@@ -75,10 +79,18 @@ class Changing(Looking):
         at, name = self._place(path, "stage it")
         temporary = _temporary(label)
         try:
-            staged = _stage(at, temporary, path, wanted, content)
+            staged = _stage(at, temporary, path, self._labelled(path, wanted), content)
         except OSError as error:
             raise refused(error, path, "stage it", at=at, name=name) from error
         return Staged(path, f"{path.rstrip('/').rpartition('/')[0]}/{temporary}", staged)
+
+    def _labelled(self, path: str, wanted: Present) -> Present:
+        """Return `wanted` with the label that the policy has for `path`, if it has none and the policy has one."""
+        label = self._labels.label(path, _TYPE[type(wanted)] | wanted.metadata.mode) if self._labels else b""
+        if not label or any(name == SELINUX for name, _ in wanted.metadata.xattrs):
+            return wanted
+        xattrs = tuple(sorted((*wanted.metadata.xattrs, (SELINUX, label))))
+        return msgspec.structs.replace(wanted, metadata=msgspec.structs.replace(wanted.metadata, xattrs=xattrs))
 
     def publish(self, staged: Staged) -> None:
         path = staged.path
@@ -177,6 +189,7 @@ class Changing(Looking):
             raise refused(error, path, "write it in place", at=at, name=name) from error
         try:
             self._check_local(descriptor, path)
+            _check_sole_name(at, descriptor, path)
             return _write_in_place(descriptor, path, content, metadata)
         except OSError as error:
             raise refused(error, path, "write it in place", at=at, name=name) from error
@@ -188,6 +201,7 @@ class Changing(Looking):
         try:
             descriptor = os.open(name, _LOOK, dir_fd=at)
             try:
+                _check_sole_name(at, descriptor, path)
                 before = os.fstat(descriptor)
                 give(unopened(descriptor), metadata, before)
             finally:
@@ -284,6 +298,25 @@ class Changing(Looking):
         if device not in self._local:
             refuse_network(descriptor, path)
             self._local.add(device)
+
+
+def _check_sole_name(at: int, descriptor: int, path: str) -> None:
+    """Refuse a file that somebody else may have given this name: changed in place, it changes under all its names.
+
+    Where the kernel does not protect hard links (``fs.protected_hardlinks``), whoever may write to a directory can make
+    it hold a further name of ``/etc/shadow``.
+    """
+    found = os.fstat(descriptor)
+    if found.st_nlink == 1 or stat.S_ISDIR(found.st_mode):
+        return
+    directory = os.fstat(at)
+    if directory.st_uid not in (0, found.st_uid) or directory.st_mode & 0o022:
+        raise UnsafePath(
+            f"has {found.st_nlink} names and stands in a directory that others than its owner, user {found.st_uid},"
+            " may write to: it may be a name of any file",
+            path=path,
+            hint="replace the file instead of changing it in place, or remove this name of it",
+        )
 
 
 # ---- staging ------------------------------------------------------------------------------------------------------

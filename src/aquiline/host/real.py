@@ -14,6 +14,7 @@ import os
 from aquiline.host import commands
 from aquiline.host.accounts import RootAccounts
 from aquiline.host.changing import Changing
+from aquiline.host.labels import PolicyLabels
 from aquiline.host.protocol import Command, Completed
 from aquiline.host.services import RootPackages, RootUnits
 
@@ -30,6 +31,8 @@ class RealHost(Changing):
         super().__init__(root, allow_network_filesystems=allow_network_filesystems)
         self._root = os.path.abspath(root)
         self._offline = not os.path.samestat(os.stat(root), os.stat("/"))
+        if not self._offline:
+            self._labels = PolicyLabels()
         self._accounts = RootAccounts(self)
         self._units = RootUnits(self)
         self._packages = RootPackages()

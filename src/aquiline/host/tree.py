@@ -365,6 +365,7 @@ class Tree:
         stack = [(self._root, "")]
         pending = head.split("/")[::-1]
         links = 0
+        leaders: set[int] = set()
         while pending:
             part = pending.pop()
             if part == ".." and len(stack) > 1:
@@ -384,14 +385,20 @@ class Tree:
             links += 1
             if links > MOST_LINKS:
                 raise HostError("too many levels of symbolic links", path=path)
-            target = self._target(inode, here, at)
+            target = self._target(inode, here, at, leaders)
             if target.startswith("/"):
                 del stack[1:]
             pending.extend(target.split("/")[::-1])
+        self._check_leaders(leaders, stack[-1][0], path)
         self._walked[head] = stack[-1]
         return stack[-1]
 
-    def _target(self, link: Inode, directory: Inode, at: str) -> str:
+    def _check_leaders(self, leaders: set[int], end: Inode, path: str) -> None:
+        """Refuse an end that does not belong to everybody whose links led there (see `aquiline.host.walk`)."""
+        if leaders and leaders != {owner := self._status(end).uid}:
+            raise UnsafePath(f"a link of user {min(leaders - {owner})} leads to what user {owner} owns", path=path)
+
+    def _target(self, link: Inode, directory: Inode, at: str, leaders: set[int]) -> str:
         found = self._object(link)
         if not isinstance(found, Symlink):
             raise HostError("changed while it was being followed", path=at)
@@ -401,6 +408,8 @@ class Tree:
                 "its directory",
                 path=at,
             )
+        if found.metadata.uid:
+            leaders.add(found.metadata.uid)
         return found.target
 
     def _child(self, directory: Inode, name: str) -> Inode | None:

@@ -5,8 +5,9 @@ Theory of operation
 1. A path is walked one name at a time, each opened relative to the descriptor of the directory before it, without
    following it. What was looked at is therefore what is used: there is no second look-up that could go elsewhere.
 2. A link that stands where a directory should be is followed only if root, or the owner of the directory it stands in,
-   owns it (DESIGN D14). Whoever can plant a link in somebody else's directory (``/tmp``) leads nobody astray; who owns
-   the directory could have put anything there anyway.
+   owns it (DESIGN D14). Whoever can plant a link in somebody else's directory (``/tmp``) leads nobody astray.
+   A link that root does not own is followed only to where its owner owns the directory that the walk ends in: who owns
+   a directory may say what is in it, but not send root off to change ``/etc``.
 3. Absolute link targets and ``..`` resolve inside the root. At most 40 links are followed.
 4. Descriptors of recent directories are kept. Before one is used, one `stat` of its path asks whether the path still
    leads to it; if not, the path is walked again. The kernel follows links in that `stat`, which is safe because it only
@@ -145,6 +146,7 @@ class Walk:
         names = path.split("/")[::-1]
         stack = [os.dup(self._root)]
         links = 0
+        leaders: set[int] = set()
         try:
             while names:
                 name = names.pop()
@@ -157,13 +159,14 @@ class Walk:
                 mode = os.fstat(stack[-1]).st_mode
                 if stat.S_ISLNK(mode):
                     links += 1
-                    target = _trusted_target(stack[-2], stack[-1], name, path)
+                    target = _target(stack[-2], stack[-1], name, path, leaders)
                     if links > _LINK_LIMIT:
                         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
                     _close_down_to(stack, 1 if target.startswith("/") else len(stack) - 1)
                     names.extend(target.split("/")[::-1])
                 elif not stat.S_ISDIR(mode) and (not end_may_be_anything or any(names)):
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            _check_leaders(leaders, stack[-1], path)
             return stack.pop()
         finally:
             _close_down_to(stack, 0)
@@ -174,7 +177,8 @@ def _close_down_to(stack: list[int], height: int) -> None:
         os.close(stack.pop())
 
 
-def _trusted_target(directory: int, link: int, name: str, path: str) -> str:
+def _target(directory: int, link: int, name: str, path: str, leaders: set[int]) -> str:
+    """Return where `link` leads, if its owner may lead us; note an owner other than root in `leaders`."""
     owner, above = os.fstat(link).st_uid, os.fstat(directory).st_uid
     if owner not in (0, above):
         raise UnsafePath(
@@ -182,7 +186,20 @@ def _trusted_target(directory: int, link: int, name: str, path: str) -> str:
             path=path,
             hint="remove the link, or give it to root with `chown -h root`, if it is meant to be there",
         )
+    if owner:
+        leaders.add(owner)
     return os.readlink("", dir_fd=link)
+
+
+def _check_leaders(leaders: set[int], end: int, path: str) -> None:
+    """Refuse an end that does not belong to everybody who led there."""
+    owner = os.fstat(end).st_uid if leaders else 0
+    if strangers := leaders - {owner}:
+        raise UnsafePath(
+            f"a link of user {min(strangers)} leads to what user {owner} owns; it is not followed",
+            path=path,
+            hint="give the link to root with `chown -h root`, if it is meant to be there",
+        )
 
 
 def _plain(path: str) -> str:
