@@ -184,10 +184,11 @@ class TestWalking:
         assert () == left_in(host)
 
     def test_an_owner_s_link_in_their_own_directory_is_followed(self, host: RealHost) -> None:
-        """Whoever owns the directory could have put anything there: their link is followed."""
+        """Whoever owns a directory may say what is in it: their link to a directory of theirs is followed."""
         os.makedirs(f"{host.root}/home/u/real")
         os.symlink("real", f"{host.root}/home/u/way")
         os.chown(f"{host.root}/home/u", 1234, 1234)
+        os.chown(f"{host.root}/home/u/real", 1234, 1234)
         os.lchown(f"{host.root}/home/u/way", 1234, 1234)
         put(host, "/home/u/way/f", b"x")
 
