@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
+import shlex
+from collections.abc import Iterable
 
 #: Content of this many bytes or more is never treated as text (DESIGN D15).
 TEXT_LIMIT = 1 << 20
-
-#: Categories of characters that change how a terminal shows the rest, or that UTF-8 cannot carry.
-_HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def text_of(content: bytes) -> str | None:
@@ -24,8 +22,9 @@ def text_of(content: bytes) -> str | None:
 def visible(text: str, *, keep: str = "") -> str:
     r"""Return `text` with every character that a terminal would obey, and every byte that is not UTF-8, escaped.
 
-    Control and formatting characters become ``\n``, ``\x1b`` or ``\u202e``, a surrogate-escaped byte ``\xe9``, and a
-    backslash two, so that no two texts look the same. Characters in `keep` stay. The result is always UTF-8.
+    Control, formatting and unassigned characters become ``\n``, ``\x1b`` or ``\u202e``, a surrogate-escaped byte
+    ``\xe9``, and a backslash two, so that no two texts look the same. Characters in `keep` stay. The result is always
+    UTF-8.
     """
     if text.isascii() and text.isprintable() and "\\" not in text:
         return text
@@ -37,6 +36,27 @@ def _visible(character: str) -> str:
         return "\\\\"
     if "\udc80" <= character <= "\udcff":
         return f"\\x{ord(character) - 0xDC00:02x}"
-    if unicodedata.category(character) in _HARMFUL:
-        return character.encode("unicode_escape", "surrogatepass").decode("ascii")
-    return character
+    if character.isprintable():
+        return character
+    if character.isascii():
+        return character.encode("unicode_escape").decode()
+    return f"\\u{ord(character):04x}" if character <= "\uffff" else f"\\U{ord(character):08x}"
+
+
+def quoted(text: str) -> str:
+    """Return `text` visible, in double quotes where blanks or quotes would hide where it ends."""
+    shown = visible(text)
+    if shown and not any(character.isspace() or character in "\"'" for character in shown):
+        return shown
+    return '"' + shown.replace('"', '\\"') + '"'
+
+
+def command_line(argv: Iterable[str]) -> str:
+    """Return `argv` as a person would type it in a shell, exact to the byte and safe to show."""
+    return " ".join(map(_argument, argv))
+
+
+def _argument(argument: str) -> str:
+    if visible(argument, keep="\\") == argument:
+        return shlex.quote(argument)
+    return "$'" + visible(argument).replace("'", "\\'") + "'"

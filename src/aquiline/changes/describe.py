@@ -1,0 +1,240 @@
+"""Every kind of change in words.
+
+A description is one line, in the imperative, exact, and safe to show: control characters and bytes that are not UTF-8
+are escaped, and what a secret change carries is left out (DESIGN P10, D9). It depends on nothing but its arguments.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import assert_never
+
+from aquiline.changes.kinds import (
+    Change,
+    EditFile,
+    MakeDirectory,
+    MakeHardlink,
+    MakeSpecial,
+    MakeSymlink,
+    Move,
+    ReactCommand,
+    ReactDaemonReload,
+    ReactSignal,
+    ReactUnit,
+    Remove,
+    Restore,
+    RunCommand,
+    RunScript,
+    SetMetadata,
+    SetPackages,
+    SetUnit,
+    Validate,
+    WriteFile,
+)
+from aquiline.changes.text import command_line, quoted, visible
+from aquiline.host.objects import Absent, Directory, Metadata, Object, RegularFile, Special, Symlink
+
+_Owning = WriteFile | MakeDirectory | MakeSymlink | MakeSpecial | SetMetadata
+_DEFAULT_MODES = {WriteFile: 0o644, MakeDirectory: 0o755, MakeSpecial: 0o600}
+
+
+def describe(change: Change, before: Object | None = None) -> str:
+    """Return what `change` does, in one line; `before` is what stands at its path now, None where nobody knows."""
+    match change:
+        case WriteFile():
+            return f"write {quoted(change.path)}{_write_details(change, before)}"
+        case EditFile():
+            return f"edit {quoted(change.path)}{_details(['secret'] if change.secret else [])}"
+        case Remove():
+            return _remove(change.path, before)
+        case MakeDirectory():
+            verb = "set directory" if isinstance(before, Directory) else "make directory"
+            return f"{verb} {quoted(change.path)}{_details(_owned(change, before))}{_replacing(change, before)}"
+        case MakeSymlink():
+            link = f"{quoted(change.path)} -> {quoted(change.target)}"
+            return f"make symbolic link {link}{_details(_owned(change, before))}{_replacing(change, before)}"
+        case MakeHardlink():
+            return f"make {quoted(change.path)} a hard link to {quoted(change.existing)}"
+        case MakeSpecial():
+            what = special_name(change.special, change.device)
+            details = _details(_owned(change, before))
+            return f"make {what} {quoted(change.path)}{details}{_replacing(change, before)}"
+        case Move():
+            return f"move {quoted(change.source)} to {quoted(change.destination)}"
+        case SetMetadata():
+            return f"set {', '.join(_owned(change, before)) or 'nothing'} of {quoted(change.path)}"
+        case Restore():
+            return _restore(change, before)
+        case SetUnit():
+            return f"{_unit_verbs(change)} {visible(change.unit)}"
+        case SetPackages():
+            return _packages(change)
+        case RunCommand() | RunScript() | ReactCommand():
+            return visible(change.description) or what_runs(change)
+        case ReactUnit():
+            return f"{_ACTIONS[change.action]} {visible(change.unit)}"
+        case ReactSignal():
+            return f"send {visible(change.signal)} to every process named {quoted(change.process)}"
+        case ReactDaemonReload():
+            return "make the service manager read its unit files again"
+        case Validate():
+            return f'check the new {quoted(change.path)} by "{command_line(change.argv)}"'
+        case _:
+            assert_never(change)
+
+
+def describe_undo(changes: Sequence[Change]) -> str:
+    """Return what undo by `changes` does, in one line."""
+    return ", then ".join(map(describe, changes)) or "nothing to do"
+
+
+def what_runs(change: RunCommand | RunScript | ReactCommand) -> str:
+    """Return the command itself, as it would be typed; of a secret one, only the program."""
+    match change:
+        case RunScript():
+            lines = len(change.text.splitlines())
+            what = f"run a {change.language} script of {lines} line{'' if lines == 1 else 's'}"
+            return what + (" (secret)" if change.secret else "")
+        case RunCommand(secret=True):
+            return f'run "{command_line(change.argv[:1])} …" (secret arguments)'
+        case RunCommand() | ReactCommand():
+            return f'run "{command_line(change.argv)}"'
+        case _:
+            assert_never(change)
+
+
+def object_name(found: Object) -> str:
+    """Return what sort of object this is."""
+    match found:
+        case Absent():
+            return "nothing"
+        case RegularFile():
+            return "file"
+        case Directory():
+            return "directory"
+        case Symlink():
+            return "symbolic link"
+        case Special():
+            return special_name(found.special, found.device)
+        case _:
+            assert_never(found)
+
+
+def special_name(special: str, device: int) -> str:
+    """Return what sort of special file this is, with major and minor number of a device."""
+    if special in {"fifo", "socket"}:
+        return {"fifo": "FIFO", "socket": "socket"}[special]
+    return f"{special.replace('-', ' ')} {os.major(device)}:{os.minor(device)}"
+
+
+_ACTIONS = {
+    "reload": "reload",
+    "restart": "restart",
+    "try-restart": "restart, if it runs,",
+    "reload-or-restart": "reload or restart",
+    "stop-sleep-start": "stop, wait and start",
+}
+_ENABLED = {"enabled": "enable", "disabled": "disable", "masked": "mask"}
+
+
+def _details(parts: Iterable[str]) -> str:
+    text = ", ".join(parts)
+    return f" ({text})" if text else ""
+
+
+def _write_details(change: WriteFile, before: Object | None) -> str:
+    parts = _owned(change, before)
+    if change.in_place:
+        parts.append("in place, not atomic")
+    if change.secret:
+        parts.append("secret")
+    return _details(parts) + _replacing(change, before)
+
+
+def _replacing(change: Change, before: Object | None) -> str:
+    same: dict[type[Change], type[Object]] = {
+        WriteFile: RegularFile,
+        MakeDirectory: Directory,
+        MakeSymlink: Symlink,
+        MakeSpecial: Special,
+    }
+    if before is None or isinstance(before, Absent | same[type(change)]):
+        return ""
+    return f", replacing a {object_name(before)}"
+
+
+def _owned(change: _Owning, before: Object | None) -> list[str]:
+    """Return the metadata that `change` gives: what it names, and its kind's defaults where nothing stands yet."""
+    old = None if before is None or isinstance(before, Absent) else before.metadata
+    makes = not isinstance(change, SetMetadata) and isinstance(before, Absent)
+    parts = []
+    if not isinstance(change, MakeSymlink):
+        mode = _DEFAULT_MODES[type(change)] if change.mode is None and makes else change.mode
+        if mode is not None:
+            parts.append(f"mode {mode:04o}{_was(change, old, f'{old.mode:04o}' if old else '', f'{mode:04o}')}")
+    owner, group = change.owner, change.group
+    if makes:
+        owner, group = "root" if owner is None else owner, "root" if group is None else group
+    if owner is not None or group is not None:
+        parts.append(_owner_and_group(owner, group) + _was(change, old, f"{old.uid}:{old.gid}" if old else "", ""))
+    if not isinstance(change, MakeSymlink):
+        if change.mtime_ns is not None:
+            parts.append(f"time {change.mtime_ns // 10**9}.{change.mtime_ns % 10**9:09}")
+        if change.xattrs is not None:
+            parts.append(f"attributes {', '.join(visible(name) for name, _ in change.xattrs) or 'none'}")
+    return parts
+
+
+def _owner_and_group(owner: str | int | None, group: str | int | None) -> str:
+    if group is None:
+        return f"owner {visible(str(owner))}"
+    if owner is None:
+        return f"group {visible(str(group))}"
+    return f"{visible(str(owner))}:{visible(str(group))}"
+
+
+def _was(change: _Owning, old: Metadata | None, before: str, after: str) -> str:
+    if not isinstance(change, SetMetadata) or old is None or before == after:
+        return ""
+    return f" (was {before})"
+
+
+def _remove(path: str, before: Object | None) -> str:
+    match before:
+        case None | Absent() | RegularFile():
+            return f"remove {quoted(path)}"
+        case Symlink():
+            return f"remove symbolic link {quoted(path)} -> {quoted(before.target)}"
+        case _:
+            return f"remove {object_name(before)} {quoted(path)}"
+
+
+def _restore(change: Restore, before: Object | None) -> str:
+    found = change.object
+    if isinstance(found, Absent):
+        return _remove(change.path, before)
+    metadata = found.metadata
+    target = f" -> {quoted(found.target)}" if isinstance(found, Symlink) else ""
+    size = f"{found.size} bytes, " if isinstance(found, RegularFile) else ""
+    what = "" if isinstance(found, RegularFile) else f"{object_name(found)} "
+    state = f"{size}mode {metadata.mode:04o}, {metadata.uid}:{metadata.gid}"
+    return f"restore {what}{quoted(change.path)}{target} ({state})"
+
+
+def _unit_verbs(change: SetUnit) -> str:
+    verbs = []
+    if change.enabled is not None:
+        verbs.append(_ENABLED[change.enabled])
+    if change.active is not None:
+        verbs.append("start" if change.active else "stop")
+    return " and ".join(verbs) or "leave as it is"
+
+
+def _packages(change: SetPackages) -> str:
+    parts = []
+    if change.install:
+        parts.append("install " + ", ".join(f"{visible(name)} {visible(version)}" for name, version in change.install))
+    if change.remove:
+        parts.append("remove " + ", ".join(map(visible, change.remove)))
+    return "; ".join(parts) or "change no packages"
