@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aquiline.errors import HostError
 from aquiline.host import Overlay, RealHost, SimulatedHost
-from aquiline.host.objects import Metadata
+from aquiline.host.objects import ABSENT, Absent, Directory, Metadata, Object
 from aquiline.host.protocol import Host
 from tests.host.conformance import THEN, directory, fifo, file, put, symlink, tree
 
@@ -146,6 +146,43 @@ def test_rollback_gives_the_tree_before(
 
     assert expected == tree(overlay)
     assert tree(simulated(before + kept + again)) == tree(changed(overlay, again))
+
+
+def remember(overlay: Overlay, one: Effect) -> str:
+    """Do one effect as planning does: look at what is there, then remember what will be."""
+    name, arguments = one
+    path = str(arguments[0])
+    wanted, content = PREDICTED[name](*arguments[1:])
+    try:
+        if isinstance(overlay.observe(path), Directory) and overlay.names(path):
+            return "refused"
+        if isinstance(wanted, Absent) and isinstance(overlay.observe(path), Absent):
+            return "done"
+        overlay.remember(path, wanted, content)
+    except HostError:
+        return "refused"
+    return "done"
+
+
+PREDICTED: dict[str, Callable[..., tuple[Object, bytes | None]]] = {
+    "write": lambda content: (file(content), content),
+    "make_directory": lambda: (directory(), None),
+    "make_symlink": lambda target: (symlink(target), None),
+    "make_fifo": lambda: (fifo(), None),
+    "remove": lambda: (ABSENT, None),
+}
+
+
+@settings(deadline=None)
+@given(before=SEQUENCES, after=SEQUENCES)
+def test_remembering_is_doing(before: list[Effect], after: list[Effect]) -> None:
+    """What planning remembers without doing it is refused, and is seen, as if it had been done."""
+    overlay, other = Overlay(simulated(before)), simulated(before)
+
+    for one in after:
+        predicted = remember(overlay, one) if one[0] in PREDICTED else do(overlay, one)
+        assert (one, do(other, one)) == (one, predicted)
+        assert tree(other) == tree(overlay)
 
 
 @settings(deadline=None)

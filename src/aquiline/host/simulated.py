@@ -249,9 +249,9 @@ class SimulatedUnits:
         running = self._existing(unit).active == "active"
         if action == "reload" and not running:
             raise HostError(f"{unit} is not active, cannot reload")
-        self.reactions.append((unit, action))
         if action not in ("reload", "try-restart"):
             self.set_active(unit, True)
+        self.reactions.append((unit, action))
 
     def daemon_reload(self) -> None:
         self.reactions.append(("", "daemon-reload"))
