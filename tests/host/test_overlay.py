@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 
 from aquiline.errors import HostError, UnknownUntilRun
@@ -54,6 +55,16 @@ class Counting(SimulatedHost):
     def status(self, path: str) -> Status | None:
         self.asked += 1
         return super().status(path)
+
+
+class Mounted(SimulatedHost):
+    """Has another file system at ``/etc/ssh``."""
+
+    def status(self, path: str) -> Status | None:
+        found = super().status(path)
+        if found is None or not path.startswith("/etc/ssh"):
+            return found
+        return msgspec.structs.replace(found, inode=(99, found.inode[1]))
 
 
 # ---- remembering --------------------------------------------------------------------------------------------------
@@ -292,3 +303,25 @@ def test_metadata_of_a_base_file_keeps_its_content(overlay: Overlay) -> None:
 
     assert RegularFile(Metadata(0o600, 7, 8, 5), 3, sha256(b"old")) == overlay.observe("/motd")
     assert b"old" == overlay.read("/motd")
+
+
+def test_file_systems_have_borders() -> None:
+    """A mount point stays where it is, and nothing is moved or linked across file systems."""
+    overlay = Overlay(Mounted.drawn(BASE))
+    write(overlay, "/etc/ssh/new", b"x")
+    before = tree(overlay)
+
+    refused: tuple[Callable[[], None], ...] = (
+        lambda: overlay.remove("/etc/ssh"),
+        lambda: overlay.move("/etc/ssh", "/ssh"),
+        lambda: overlay.move("/etc/motd", "/etc/ssh/motd"),
+        lambda: overlay.link("/etc/ssh/motd", "/etc/motd", "test"),
+        lambda: overlay.move("/etc/ssh/new", "/etc/new"),
+    )
+    for effect in refused:
+        with pytest.raises(HostError):
+            effect()
+
+    assert before == tree(overlay)
+    overlay.move("/etc/ssh/new", "/etc/ssh/newer")
+    assert b"x" == overlay.read("/etc/ssh/newer")

@@ -27,7 +27,7 @@ class Overlay(Tree):
         found = base.status("/")
         if found is None:
             raise HostError(f"the root {base.root} is not there", path="/")
-        super().__init__(base, root=Inode("directory", found.inode, origin=""), device=-1)
+        super().__init__(base, root=Inode("directory", found.inode, origin=""))
         #: What reads go through to, and where planning runs its probes.
         self.base = base
         #: Told of every read: a path without links and dots, ``unit:NAME`` or ``packages``.

@@ -37,7 +37,6 @@ from aquiline.host.tree import Inode, Tree
 
 #: When a simulated host begins, in nanoseconds since the epoch: 2001-09-09 01:46:40 UTC.
 BEGINNING = 1_000_000_000 * 10**9
-_DEVICE = 1
 #: Who is known where the host has no ``/etc/passwd`` or ``/etc/group``; the numbers are Debian's.
 USERS = {"root": 0, "daemon": 1, "www-data": 33, "nobody": 65534}
 GROUPS = {"root": 0, "daemon": 1, "adm": 4, "www-data": 33, "shadow": 42, "nogroup": 65534}
@@ -62,8 +61,8 @@ class SimulatedHost(Tree):
         offline: bool = False,
     ) -> None:
         self._time = BEGINNING
-        top = Inode("directory", (_DEVICE, 1), holds=Directory(Metadata(0o755, 0, 0, BEGINNING)))
-        super().__init__(None, root=top, device=_DEVICE)
+        top = Inode("directory", (1, 1), holds=Directory(Metadata(0o755, 0, 0, BEGINNING)))
+        super().__init__(None, root=top)
         self.root = root
         self.offline = offline
         self.commands = dict(commands or {})

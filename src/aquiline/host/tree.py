@@ -20,6 +20,7 @@ import os
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import count
 from typing import Literal, NoReturn, TypeVar
 
 import msgspec
@@ -119,13 +120,13 @@ Place = tuple[Inode, str, str]
 class Tree:
     """The files of a `Host`, in memory; over `base` where there is one, which it never changes."""
 
-    def __init__(self, base: Reading | None, *, root: Inode, device: int) -> None:
+    def __init__(self, base: Reading | None, *, root: Inode) -> None:
         self._base = base
-        self._device = device
-        self._numbers = 2
+        #: Inode numbers of what is made over a base are negative: nothing there has such.
+        self._numbers = count(-1, -1) if base is not None else count(2)
         self._root = root
         #: Holds the root as its only entry, so that ``/`` is a place like any other.
-        self._above = Inode("directory", (device, 0))
+        self._above = Inode("directory", root.identity)
         self._above.entries[""] = root
         #: Base files with several names, by their identity there.
         self._shared: dict[tuple[int, int], Inode] = {}
@@ -140,7 +141,13 @@ class Tree:
         place = self._look(path)
         if place is None:
             return None
-        inode = self._child(*place[:2])
+        directory, name, _ = place
+        if name not in directory.entries and directory.origin is not None and self._base is not None:
+            # As in `observe`: what nobody changed costs one call of the base.
+            found = self._base.status(f"{directory.origin}/{name}")
+            if found is None or found.type == "directory" or found.links == 1:
+                return found
+        inode = self._child(directory, name)
         return None if inode is None else self._status(inode)
 
     def observe(self, path: str) -> Object:
@@ -187,7 +194,7 @@ class Tree:
             data = b"".join(content or ())
             _refuse_other(data, wanted, path)
         temporary = _temporary(label)
-        inode = self._new(self._stamped(wanted), data)
+        inode = self._new(directory, self._stamped(wanted), data)
         self._put(directory, temporary, _beside(at, temporary), inode)
         return Staged(path, _beside(path, temporary), self._present(inode))
 
@@ -228,6 +235,7 @@ class Tree:
         self._refuse_long(name, path)
         if self._child(directory, name) is inode:
             return  # already a name of it: rename(2) does nothing then, and so do we
+        self._refuse_other_file_system(inode, directory, path)
         self._replace(path, inode)
         self._undone.set(inode, "links", inode.links + 1)
 
@@ -249,6 +257,7 @@ class Tree:
         if replaced is not None and (replaced.type == "directory") != (inode.type == "directory"):
             raise HostError(f"a {inode.type} cannot replace a {replaced.type}", path=destination)
         self._refuse_mount_point(directory, inode, source)
+        self._refuse_other_file_system(inode, there, destination)
         self._replace(destination, inode)
         self._put(directory, name, at, None)
 
@@ -302,7 +311,7 @@ class Tree:
         if known is not None:
             self._refuse_replacing(directory, known, path)
             self._displace(directory, name)
-        self._put(directory, name, at, None if isinstance(wanted, Absent) else self._new(wanted, source))
+        self._put(directory, name, at, None if isinstance(wanted, Absent) else self._new(directory, wanted, source))
 
     def savepoint(self) -> int:
         """Return a token for the tree as it is now."""
@@ -514,19 +523,19 @@ class Tree:
 
     # ---- mutation -------------------------------------------------------------------------------------------------
 
-    def _new(self, wanted: Present, source: Source) -> Inode:
-        self._numbers += 1
+    def _new(self, directory: Inode, wanted: Present, source: Source) -> Inode:
+        identity = (directory.identity[0], next(self._numbers))
         match wanted:
             case RegularFile():
-                return Inode("file", (self._device, self._numbers), holds=wanted, source=source)
+                return Inode("file", identity, holds=wanted, source=source)
             case Directory():
-                return Inode("directory", (self._device, self._numbers), holds=wanted)
+                return Inode("directory", identity, holds=wanted)
             case Symlink():
                 metadata = msgspec.structs.replace(wanted.metadata, mode=0o777)
                 wanted = msgspec.structs.replace(wanted, metadata=metadata)
-                return Inode("symlink", (self._device, self._numbers), holds=wanted)
+                return Inode("symlink", identity, holds=wanted)
             case Special():
-                return Inode("special", (self._device, self._numbers), holds=wanted)
+                return Inode("special", identity, holds=wanted)
 
     def _stamped(self, wanted: Present) -> Present:
         if wanted.metadata.mtime_ns:
@@ -579,9 +588,12 @@ class Tree:
                 raise HostError(f"directory is not empty: it holds {', '.join(sorted(names)[:3])}", path=path)
 
     def _refuse_mount_point(self, directory: Inode, inode: Inode, path: str) -> None:
-        own = self._device
-        if own not in (directory.identity[0], inode.identity[0]) and directory.identity[0] != inode.identity[0]:
+        if directory.identity[0] != inode.identity[0]:
             raise HostError("a mount point cannot be replaced, moved or removed", path=path)
+
+    def _refuse_other_file_system(self, inode: Inode, directory: Inode, path: str) -> None:
+        if directory.identity[0] != inode.identity[0]:
+            raise HostError(f"{posixpath.dirname(path)} is on another file system", path=path)
 
     def _refuse_long(self, name: str, path: str) -> None:
         if len(os.fsencode(name)) > LONGEST_NAME:
