@@ -305,6 +305,8 @@ class Validate(Kind, frozen=True, tag="validate", kw_only=True):
     content: Content
     #: ``{}`` stands for the path of the copy.
     argv: tuple[str, ...]
+    #: The content is its standard input too, for checkers that take no file.
+    stdin: bool = False
     accepts: tuple[int, ...] = (0,)
     timeout: float = 60.0
     secret: bool = False
