@@ -1,0 +1,126 @@
+"""When a job of cron runs: the fields of crontab(5), checked, and moved by a number of minutes.
+
+A moved job may pass midnight; then the fields for day, month and weekday are moved with it, as Quattor does. That needs
+fields written as numbers: ``*`` stays what it is, lists and ranges are moved number by number.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import msgspec
+
+from aquiline.errors import ProfileError
+
+Field = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9/*,-]+$")]
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of crontab(5), each ``*`` by default."""
+
+    minute: Field = "*"
+    hour: Field = "*"
+    day: Field = "*"
+    month: Field = "*"
+    weekday: Field = "*"
+    #: Minutes, within which each host has a time of its own.
+    smear: Annotated[int, msgspec.Meta(ge=0, le=1440)] = 0
+
+
+_AT = frozenset({"@reboot", "@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
+_MONTHS = frozenset(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"])
+_WEEKDAYS = frozenset(["mon", "tue", "wed", "thu", "fri", "sat", "sun"])
+#: Name, lowest and highest number, names; in the order of the line.
+_FIELDS: tuple[tuple[str, int, int, frozenset[str]], ...] = (
+    ("minute", 0, 59, frozenset()),
+    ("hour", 0, 23, frozenset()),
+    ("day", 1, 31, frozenset()),
+    ("month", 1, 12, _MONTHS),
+    ("weekday", 0, 7, _WEEKDAYS),
+)
+_NUMBERS = re.compile(r"[0-9]+")
+_NAMES = re.compile(r"[a-z]+")
+_PART = re.compile(r"([0-9]+)(?:-([0-9]+)(?:/([0-9]+))?)?")
+
+
+def frequency_of(frequency: str, automatic: int, where: str) -> str:
+    """Return a frequency with its AUTO replaced by the minute `automatic`; raise `ProfileError` where it is none."""
+    if frequency in _AT:
+        return frequency
+    fields = frequency.split()
+    if len(fields) != len(_FIELDS):
+        raise ProfileError(f"found {len(fields)} fields in {frequency!r}, expected {len(_FIELDS)}", path=where)
+    for (name, *_), field in zip(_FIELDS, fields, strict=True):
+        if not (name == "minute" and field == "AUTO"):
+            _check(name, field, where)
+    # Replaced in place: the line keeps the spaces that its author put between the fields.
+    return frequency.replace("AUTO", str(automatic), 1)
+
+
+def smeared(timing: Timing, by: int, where: str) -> str:
+    """Return the five fields of `timing`, moved by `by` minutes; raise `ProfileError` where they cannot be."""
+    for name, *_ in _FIELDS:
+        _check(name, getattr(timing, name), f"{where}/{name}")
+    if timing.smear:
+        timing = _moved(timing, by, where)
+    return f"{timing.minute} {timing.hour} {timing.day} {timing.month} {timing.weekday}"
+
+
+def _moved(timing: Timing, by: int, where: str) -> Timing:
+    _check_movable(timing, where)
+    minute, hours = _add(timing.minute, by, 0, 59)
+    hour, days = _add(timing.hour, hours, 0, 23)
+    weekday, _ = _add(timing.weekday, days, 0, 6)
+    day, months = _add(timing.day, days, 1, 31)
+    month, _ = _add(timing.month, months, 1, 12)
+    return Timing(minute=minute, hour=hour, day=day, month=month, weekday=weekday)
+
+
+def _check_movable(timing: Timing, where: str) -> None:
+    """Refuse what some host could not have, on every host: not by the luck of its name."""
+    if not timing.minute.isdigit():
+        raise ProfileError(f"found {timing.minute!r}, expected one number, because of smear", path=f"{where}/minute")
+    if timing.smear > 60 and not timing.hour.isdigit():
+        raise ProfileError(
+            f"found {timing.hour!r}, expected one number, because smear is above 60", path=f"{where}/hour"
+        )
+    last = int(timing.minute) + timing.smear - 1
+    passed = [("hour", timing.hour)] if last > 59 else []
+    if timing.hour.isdigit() and int(timing.hour) * 60 + last >= 24 * 60:
+        passed += [("day", timing.day), ("month", timing.month), ("weekday", timing.weekday)]
+    for name, field in passed:
+        if field != "*" and not all(_PART.fullmatch(part) for part in field.split(",")):
+            message = f"found {field!r}, expected numbers, because smear may carry into it"
+            raise ProfileError(message, path=f"{where}/{name}")
+
+
+def _add(field: str, amount: int, lowest: int, highest: int) -> tuple[str, int]:
+    """Return a field with `amount` added to each of its numbers, and how often the last of them went round."""
+    parts = [_PART.fullmatch(part) for part in field.split(",")]
+    if field == "*" or not all(parts):
+        return field, 0
+    numbers: list[int] = []
+    carried = 0
+    for part in parts:
+        assert part is not None
+        first, last, step = part.groups()
+        numbers += range(int(first), int(last or first) + 1, int(step or 1) or 1)
+    moved = []
+    for number in sorted(set(numbers)):
+        wanted = number + amount
+        if wanted > highest:
+            carried = wanted // (highest + 1)
+            wanted = wanted % (highest + 1) + lowest
+        moved.append(wanted)
+    return ",".join(map(str, moved)), carried
+
+
+def _check(name: str, field: str, where: str) -> None:
+    """Raise `ProfileError` for a field that cron would not read: odd characters, numbers and names out of range."""
+    _, lowest, highest, names = next(known for known in _FIELDS if known[0] == name)
+    text = field.lower()
+    wrong = [number for number in _NUMBERS.findall(text) if not lowest <= int(number) <= highest]
+    wrong += [word for word in _NAMES.findall(text) if word not in names]
+    if wrong or not re.fullmatch(r"[a-z0-9/*,-]+", text):
+        raise ProfileError(f"found {field!r}, expected a {name} from {lowest} to {highest}", path=where)
