@@ -74,7 +74,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     """What ``/software/components/cron`` holds."""
 
-    #: None leaves the jobs of an earlier profile alone no more than an empty list does: they are removed.
+    #: Jobs of an earlier profile that are in here no more are removed.
     entries: tuple[Entry, ...] = ()
     #: Users who alone may have a crontab; None leaves cron.allow as it is.
     allow: tuple[str, ...] | None = None
@@ -130,7 +130,7 @@ def _job(file: str, entry: Entry, where: str, host: View, accounts: Accounts) ->
         yield Note(f"job {entry.name}: left out: {missing} on this host", lowers_coverage=True)
         return
     logger = next((path for path in _LOGGERS if host.exists(path)), None)
-    if entry.syslog and log is None and not (entry.log and entry.log.disabled) and logger is None:
+    if entry.syslog and log is None and logger is None:
         yield Note(f"job {entry.name}: no logger on this host: it logs to a file", lowers_coverage=True)
         log = Log()
     changes: list[Change] = [_job_file(file, entry, log, logger or "", where, host)]

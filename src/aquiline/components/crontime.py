@@ -87,7 +87,7 @@ def _check_movable(timing: Timing, where: str) -> None:
         )
     last = int(timing.minute) + timing.smear - 1
     passed = [("hour", timing.hour)] if last > 59 else []
-    if timing.hour.isdigit() and int(timing.hour) * 60 + last >= 24 * 60:
+    if timing.hour != "*" and max(map(int, _NUMBERS.findall(timing.hour))) * 60 + last >= 24 * 60:
         passed += [("day", timing.day), ("month", timing.month), ("weekday", timing.weekday)]
     for name, field in passed:
         if field != "*" and not all(_PART.fullmatch(part) for part in field.split(",")):

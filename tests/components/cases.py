@@ -1,0 +1,130 @@
+"""Cases of Quattor's own components: a profile, and the files and commands it gave on an empty host.
+
+They are read from ``quattor/cases`` in the folder that `AQUILINE_SHARED` names, or else in ``../shared``.
+A component joins with a line in `tests/components/test_cases.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from aquiline.changes.kinds import Inline, ReactCommand, ReactUnit, RunCommand, Validate, WriteFile
+from aquiline.host.simulated import SimulatedHost
+from aquiline.planning.component import Component
+from aquiline.profile import Profile
+from tests.components.driving import Yielded, run_profile
+
+SHARED = Path(os.environ.get("AQUILINE_SHARED", Path(__file__).parents[3] / "shared"))
+CASES = SHARED / "quattor" / "cases"
+
+_SERVICE = re.compile(r"service (\S+) (\S+)")
+_ACTIONS = {"condrestart": "try-restart", "stop_sleep_start": "stop-sleep-start"}
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file as a case has it; None is not said."""
+
+    content: str
+    mode: str | None = None
+    owner: str | None = None
+    group: str | None = None
+
+
+class Case(msgspec.Struct, frozen=True):
+    """What went in and what came out."""
+
+    component: str
+    profile: dict[str, Any]
+    files: dict[str, File]
+    commands: list[str]
+
+
+def paths(component: str) -> list[Path]:
+    """Return the cases of a component, none where the folder is absent."""
+    return sorted((CASES / component).glob("*.json"))
+
+
+def load(path: Path) -> Case:
+    return msgspec.convert(json.loads(path.read_text()), Case)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a profile gives, as far as a case says it."""
+
+    contents: dict[str, str]
+    metadata: dict[str, list[str]]
+    #: Units as (unit, action), other commands as their arguments.
+    commands: list[tuple[str, ...]]
+
+
+def expected(case: Case, same: Callable[[str], str] = str) -> Outcome:
+    """Return what `case` says; `same` makes texts equal that may differ on purpose."""
+    return Outcome(
+        contents={path: same(file.content) for path, file in case.files.items()},
+        metadata={path: _metadata(file, file.mode, file.owner, file.group) for path, file in case.files.items()},
+        commands=[_command(line) for line in case.commands],
+    )
+
+
+def actual(
+    case: Case, component: type[Component[Any]], host: SimulatedHost, same: Callable[[str], str] = str
+) -> Outcome:
+    """Return what `component` gives for the profile of `case`."""
+    found = run_profile(component, Profile(tree=case.profile, given_name="host.example.org"), host)
+    written = {change.path: change for change in found.changes if isinstance(change, WriteFile)}
+    return Outcome(
+        contents={
+            path: same(change.content.data.decode()) if isinstance(change.content, Inline) else "a copy"
+            for path, change in written.items()
+        },
+        metadata={
+            path: _metadata(
+                case.files.get(path, File(content="")),
+                f"{0o644 if change.mode is None else change.mode:o}",
+                change.owner,
+                change.group,
+            )
+            for path, change in written.items()
+        },
+        commands=_commands(found),
+    )
+
+
+def _metadata(said: File, mode: str | None, owner: str | int | None, group: str | int | None) -> list[str]:
+    """Return mode, owner and group as far as a case has `said` them: what it leaves out may be anything."""
+    return [
+        f"mode {int(mode or '0', 8):o}" if said.mode is not None else "any mode",
+        f"owner {_account(owner)}" if said.owner is not None else "any owner",
+        f"group {_account(group)}" if said.group is not None else "any group",
+    ]
+
+
+#: Names of cases and the numbers that they have on the host of the tests.
+_NUMBERS = {"root": "0", "lp": "7"}
+
+
+def _account(account: str | int | None) -> str:
+    name = "root" if account is None else str(account)
+    return _NUMBERS.get(name, name)
+
+
+def _command(line: str) -> tuple[str, ...]:
+    service = _SERVICE.fullmatch(line)
+    if service is None:
+        return tuple(line.split())
+    return (f"{service[1]}.service", _ACTIONS.get(service[2], service[2]))
+
+
+def _commands(found: Yielded) -> list[tuple[str, ...]]:
+    """Return commands in the order they run, reactions sorted as Quattor's service actions are: by action, unit."""
+    ran = [change.argv for change in found.changes if isinstance(change, RunCommand | Validate)]
+    units = [(reaction.unit, reaction.action) for reaction in found.reactions if isinstance(reaction, ReactUnit)]
+    others = [reaction.argv for reaction in found.reactions if isinstance(reaction, ReactCommand)]
+    return [*ran, *sorted(units, key=lambda unit: (unit[1], unit[0])), *others]
