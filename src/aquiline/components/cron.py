@@ -135,8 +135,9 @@ def _job(file: str, entry: Entry, where: str, host: View, accounts: Accounts) ->
         log = Log()
     changes: list[Change] = [_job_file(file, entry, log, logger or "", where, host)]
     if log:
-        user, group = log_owner or entry.user, log_group or entry.group
-        changes += _log_file(_log_path(entry, log), log, user, group, host)
+        owning = number_or_name(log_group or entry.group)
+        group = _primary_group(entry.user, host) if owning is None else owning
+        changes += _log_file(_log_path(entry, log), log, log_owner or entry.user, group, host)
     yield Task(description=f"schedule {entry.name}", changes=tuple(changes), cause=where)
 
 
@@ -184,17 +185,16 @@ def _when(entry: Entry, where: str, host: View) -> str:
     return smeared(entry.timing, by, f"{where}/timing")
 
 
-def _log_file(path: str, log: Log, user: str, group: str | None, host: View) -> list[Change]:
+def _log_file(path: str, log: Log, user: str, group: str | int | None, host: View) -> list[Change]:
     """Return what makes the log file or sets its owner; its content is the job's, and a link in its place stays."""
     owner = number_or_name(user)
-    owning_group = number_or_name(group) if group else _primary_group(user, host)
     mode = int(log.mode, 8)
     match host.object(path):
         case Absent():
             empty = Inline(data=b"")
-            return [WriteFile(path=path, content=empty, mode=mode, owner=owner, group=owning_group)]
+            return [WriteFile(path=path, content=empty, mode=mode, owner=owner, group=group)]
         case RegularFile():
-            return [SetMetadata(path=path, mode=mode, owner=owner, group=owning_group)]
+            return [SetMetadata(path=path, mode=mode, owner=owner, group=group)]
         case _:
             return []
 

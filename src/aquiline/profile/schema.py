@@ -127,12 +127,13 @@ def _in_words(value: Any, wanted: Any, message: str) -> str:
 def _type_in_words(wanted: Any) -> str:
     bare = _bare(wanted)
     if get_origin(bare) in (Union, UnionType):
-        return " or ".join(_type_in_words(arm) for arm in get_args(bare))
+        # Null is how a profile that is written by hand leaves something out, not what anybody is told to write.
+        return " or ".join(_type_in_words(arm) for arm in get_args(bare) if arm is not type(None))
     if _is_struct(bare) or _is(bare, Mapping):
         return "a mapping"
     if _is(bare, Sequence) and bare is not str:
         return "a list"
-    names: dict[Any, str] = {str: "string", bool: "boolean", float: "double", type(None): "null"}
+    names: dict[Any, str] = {str: "string", bool: "boolean", float: "double"}
     words = names.get(bare) or getattr(bare, "__name__", None) or str(bare)
     literals = get_args(bare)
     words = "one of " + ", ".join(map(str, literals)) if literals else words
