@@ -509,7 +509,6 @@ def _write_in_place(descriptor: int, path: str, content: Iterable[bytes], wanted
     if not stat.S_ISREG(found.st_mode):
         raise HostError("is not a regular file, so it cannot be written in place", path=path)
     if metadata(found, attributes(descriptor)) != msgspec.structs.replace(wanted, mtime_ns=found.st_mtime_ns):
-        os.fchmod(descriptor, found.st_mode & wanted.mode & 0o700)
         os.ftruncate(descriptor, 0)
         give(descriptor, msgspec.structs.replace(wanted, mtime_ns=0), os.fstat(descriptor))
     digest = sha256()
