@@ -389,22 +389,6 @@ class HostConformance:
         assert [(2, 0o600, THEN + 1)] * 2 == [(s.links, s.mode, s.mtime_ns) for s in status if s]
         assert 1 == len({s.inode for s in status if s})
 
-    def test_a_name_that_a_stranger_may_have_made_is_not_written_through(self, host: Host) -> None:
-        """One of several names of a file is refused in place where others than its owner can make names."""
-        put(host, "/home", directory(uid=1000))
-        put(host, "/tmp", directory(mode=0o1777))
-        write(host, "/shadow", b"x")
-        for path in ("/home/name", "/tmp/name"):
-            host.link(path, "/shadow", "test")
-
-            with pytest.raises(UnsafePath):
-                host.write_in_place(path, [b"y"], Metadata(0o644, 0, 0))
-            with pytest.raises(UnsafePath):
-                host.set_metadata(path, Metadata(0o666, 0, 0))
-
-        host.write_in_place("/shadow", [b"z"], Metadata(0o600, 0, 0, THEN))
-        assert b"z" == host.read("/tmp/name")
-
     def test_publishing_breaks_one_name_only(self, host: Host) -> None:
         """A new file in the place of one name leaves the other with the old content, and with one link less."""
         write(host, "/a", b"old")

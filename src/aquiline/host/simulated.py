@@ -130,7 +130,7 @@ class SimulatedHost(Tree):
         # Owners come last, because the passwd file that knows them may be further down.
         for line in drawn:
             if line.sort != "hardlink" and line.path:
-                self._own(line)
+                self.set_metadata(line.path, self._metadata(line))
         for line in reversed(drawn):
             if line.sort != "hardlink":
                 self.set_mtime(line.path or "/", line.mtime_ns or BEGINNING)
@@ -160,12 +160,12 @@ class SimulatedHost(Tree):
             if isinstance(self.observe(parent), Absent):
                 self.remember(parent, Directory(Metadata(0o755, 0, 0, BEGINNING)), None)
 
-    def _own(self, line: drawing.Drawn) -> None:
-        """Give what was drawn its owner, whatever a host would say of changing it in place: it is not being changed."""
-        inode = self._existing(line.path)
-        found = self._present(inode)
-        uid, gid = _number(line.owner, self.accounts.uid), _number(line.group, self.accounts.gid)
-        self._give(inode, found, msgspec.structs.replace(found.metadata, uid=uid, gid=gid))
+    def _metadata(self, line: drawing.Drawn) -> Metadata:
+        found = self.observe(line.path)
+        assert not isinstance(found, Absent)
+        return msgspec.structs.replace(
+            found.metadata, uid=_number(line.owner, self.accounts.uid), gid=_number(line.group, self.accounts.gid)
+        )
 
     def _drawn_below(self, path: str, depth: int, first_names: dict[tuple[int, int], str], *, times: bool) -> list[str]:
         found: list[str] = []

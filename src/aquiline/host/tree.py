@@ -223,7 +223,6 @@ class Tree:
         inode = self._existing(path)
         if inode.type != "file":
             raise HostError(f"found a {inode.type}, expected a regular file", path=path)
-        self._refuse_strangers_name(inode, path)
         data = b"".join(content)
         self._rewrite(inode, RegularFile(metadata, len(data), sha256(data)), data)
         return self._object(inode)
@@ -274,7 +273,6 @@ class Tree:
 
     def set_metadata(self, path: str, metadata: Metadata) -> None:
         inode = self._existing(path)
-        self._refuse_strangers_name(inode, path)
         found = self._present(inode)
         if metadata.mtime_ns == 0:
             metadata = msgspec.structs.replace(metadata, mtime_ns=found.metadata.mtime_ns)
@@ -302,9 +300,7 @@ class Tree:
         """
         directory, name, at = self._parent(path)
         if in_place and isinstance(wanted, RegularFile):
-            inode = self._existing(path)
-            self._refuse_strangers_name(inode, path)
-            self._rewrite(inode, wanted, source)
+            self._rewrite(self._existing(path), wanted, source)
             return
         known = directory.entries.get(name)
         if isinstance(wanted, Directory):
@@ -590,18 +586,6 @@ class Tree:
             names = self._names(inode)
             if names:
                 raise HostError(f"directory is not empty: it holds {', '.join(sorted(names)[:3])}", path=path)
-
-    def _refuse_strangers_name(self, inode: Inode, path: str) -> None:
-        """Refuse to change an inode under a name that somebody else may have given it, as the real host does."""
-        if inode.type == "directory" or inode.links == 1:
-            return
-        directory, owner = self._status(self._parent(path)[0]), self._status(inode).uid
-        if directory.uid not in (0, owner) or directory.mode & 0o022:
-            raise UnsafePath(
-                f"has {inode.links} names and stands in a directory that others than its owner, user {owner}, may "
-                "write to: it may be a name of any file",
-                path=path,
-            )
 
     def _refuse_mount_point(self, directory: Inode, inode: Inode, path: str) -> None:
         if directory.identity[0] != inode.identity[0]:

@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from aquiline.errors import HostError, JournalError
-from aquiline.journal.state import StateDirectory
+from aquiline.journal.state import StateDirectory, make_durable
 
 #: Bytes read at once, and the least run of zeros that becomes a hole.
 PIECE = 64 * 1024
@@ -85,9 +85,9 @@ class PreimageStore:
             return
         try:
             with ThreadPoolExecutor(_THREADS) as threads:
-                list(threads.map(_fsync, pending.values()))
+                list(threads.map(make_durable, pending.values()))
                 folders = {self._publish(digest, temporary) for digest, temporary in pending.items()}
-                list(threads.map(_fsync, (self._folder, *folders)))
+                list(threads.map(make_durable, (self._folder, *folders)))
         except OSError as error:
             for temporary in pending.values():
                 temporary.unlink(missing_ok=True)
@@ -118,7 +118,7 @@ class PreimageStore:
         """Remove content for good. Already gone is success; the journal keeps the tombstone."""
         self.path(sha256).unlink(missing_ok=True)
         if self.path(sha256).parent.exists():
-            _fsync(self.path(sha256).parent)
+            make_durable(self.path(sha256).parent)
 
     def digests(self) -> Iterator[str]:
         """Return the digest of everything that is stored, sorted."""
@@ -189,14 +189,6 @@ def _write_piece(descriptor: int, piece: bytes) -> int:
     while written < len(piece):
         written += os.write(descriptor, piece[written:])
     return written
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # ---- room ---------------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ from aquiline.journal.records import (
     limited,
 )
 from aquiline.journal.schema import FORMAT, SCHEMA
-from aquiline.journal.state import StateDirectory
+from aquiline.journal.state import StateDirectory, make_durable
 
 _FSCK = "`aquiline fsck` says what can still be undone"
 _STATUSES = get_args(StepStatus)
@@ -588,7 +588,7 @@ def _connect_to_write(state: StateDirectory) -> sqlite3.Connection:
         _install(connection)
     connection.execute("PRAGMA synchronous = FULL")
     if is_new:
-        _sync_directory(state.path)
+        make_durable(state.path)
     return connection
 
 
@@ -656,14 +656,6 @@ def _identity(path: Path) -> tuple[int, ...]:
     except FileNotFoundError:
         return ()
     return (found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

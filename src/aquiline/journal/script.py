@@ -1,0 +1,335 @@
+"""The undo of a run as a plain shell script, on disk before the run changes anything (P7, D10).
+
+Theory of operation:
+
+1. ``STATE/undo/RUN.sh`` is a program (``undo.sh``) and, after it, chunks: one for each batch, appended and made durable
+   before the batch's first effect. A chunk ends with a line that holds its SHA-256.
+2. The program stands before all chunks and ends the shell itself, so no shell ever parses a chunk that a crash tore.
+   It finds the last chunk whose digest is right, evaluates the text up to there and nothing after it.
+3. A step's function looks at the host first: as the run left it, it is put back; as it was before, there is nothing
+   to do; anything else is a conflict. So the file is right after a crash at any point, and may be run again.
+4. What cannot be seen on the host (whether a command ran) is in doubt for the last chunk only: by being there, each
+   chunk says that the steps before it were concluded; `UndoScript.close` says so of the last ones.
+
+A guard compares type, content, link target, owner, group and mode; ACLs and capabilities it cannot see with coreutils.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from aquiline.changes.canonical import encode
+from aquiline.changes.kinds import (
+    Change,
+    Opaque,
+    ReactCommand,
+    ReactDaemonReload,
+    ReactSignal,
+    ReactUnit,
+    Restore,
+    SetMetadata,
+)
+from aquiline.changes.steps import Step
+from aquiline.errors import HostError
+from aquiline.host.objects import Absent, Directory, Object, RegularFile, Symlink, sha256
+from aquiline.journal import shell
+from aquiline.journal.state import StateDirectory, make_durable
+
+_PROGRAM = Path(__file__).with_name("undo.sh")
+_END = re.compile(rb"^#end ([0-9]+) ([0-9a-f]{64})\n", re.MULTILINE)
+_START = '{ aq_main "$@"; exit $?; }'
+_REACTIONS = (ReactUnit, ReactSignal, ReactDaemonReload, ReactCommand)
+
+
+class UndoScript:
+    """The undo script of one run."""
+
+    def __init__(
+        self, state: StateDirectory, run: str, root: str = "/", *, kept: Callable[[str, str], str] | None = None
+    ) -> None:
+        self.path = state.undo / f"{run}.sh"
+        self._state = state
+        self._run = run
+        self._root = root
+        #: Given path and name of a kept inode: where on the host it lies, below the root.
+        self._kept = kept
+        self._shells = Shells(state)
+        self._chunks = 0
+        self._parents = 0
+        # Read now: the program may be upgraded while the run goes on (D16).
+        self._program = _PROGRAM.read_text()
+        if self.path.exists():
+            self._drop_torn_tail()
+
+    def append(self, steps: Sequence[Step], directories: Mapping[str, int] | None = None) -> None:
+        """Add the undo of `steps`, and the times in nanoseconds of parent directories; returns once it is durable.
+
+        A step given again replaces what was there for it: that is how an amended undo gets in.
+        """
+        text = [line for step in steps for line in self._step(step)]
+        for path, mtime_ns in (*_restored_directories(steps), *(directories or {}).items()):
+            text += self._parent(path, mtime_ns)
+        doubtful = [step.number for step in steps if isinstance(step.change, Opaque)]
+        self._append([*text, _doubtful(doubtful)])
+
+    def close(self, in_doubt: Iterable[int] = ()) -> None:
+        """Say that all steps appended so far were concluded, but for the commands `in_doubt`."""
+        self._append([_doubtful(in_doubt)])
+
+    def taken_back(self, steps: Iterable[int]) -> None:
+        """Say that these steps were taken back by other means, so that the script runs no command of theirs again."""
+        with self.path.with_suffix(".done").open("a") as file:
+            file.writelines(f"{step}\n" for step in steps)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def text(self) -> str:
+        """Return the script as it is; raises `HostError` where there is none."""
+        try:
+            return os.fsdecode(self.path.read_bytes())
+        except FileNotFoundError:
+            message = "there is no undo script of this run: it changed nothing, or is past undo"
+            raise HostError(message, path=str(self.path)) from None
+
+    # ---- chunks --------------------------------------------------------------------------------------------------
+
+    def _append(self, lines: Sequence[str]) -> None:
+        self._chunks += 1
+        body = os.fsencode("\n".join((f"#chunk {self._chunks}", *lines, "")))
+        chunk = body + f"#end {self._chunks} {sha256(body)}\n".encode()
+        try:
+            if self._chunks == 1:
+                self._create(os.fsencode(self._header()) + chunk)
+            else:
+                self._extend(chunk)
+        except OSError as error:
+            raise HostError(f"the undo script cannot be written: {error.strerror}", path=str(self.path)) from error
+
+    def _create(self, content: bytes) -> None:
+        temporary = self.path.with_suffix(".new")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o700), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(self.path)
+        make_durable(self.path.parent)
+
+    def _extend(self, chunk: bytes) -> None:
+        with self.path.open("ab") as file:
+            file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _drop_torn_tail(self) -> None:
+        whole, end = whole_chunks(self.path.read_bytes())
+        if not whole:
+            # The header and the first chunk came in one rename: this is damage, and nothing of it can be used.
+            return
+        self._chunks = whole
+        os.truncate(self.path, end)
+        self._parents = len(re.findall(rb"^aq_parent ", self.path.read_bytes(), re.MULTILINE))
+
+    def _header(self) -> str:
+        root = shell.Text()
+        root.lines.append(f"AQ_ROOT={root.word(self._root)}")
+        fields = {
+            "RUN": self._run,
+            "NAME": self.path.name,
+            "ROOT": "\n".join(root.lines),
+            "PATH": shell.PATH,
+            "START": _START,
+        }
+        title = f"#!/bin/sh\n# Takes back run {self._run} of aquiline.\n#\n"
+        return title + re.sub("@([A-Z]+)@", lambda found: fields[found[1]], self._program)
+
+    # ---- steps ---------------------------------------------------------------------------------------------------
+
+    def _step(self, step: Step) -> list[str]:
+        if not step.undo.changes and step.undo.class_ != "irreversible":
+            return []
+        number, text = step.number, shell.Text()
+        description = shell.shown(step.undo.description or step.description)
+        text.lines.append(f"u_{number}() {{")
+        text.call("aq_begin", number, description)
+        asked = self._gate(text, step)
+        if step.undo.class_ == "irreversible":
+            reason = f"it cannot be taken back: {step.undo.reason}: {step.description}"
+            text.call("aq_fail", shell.shown(reason))
+
+        for change in step.undo.changes:
+            self._undo(text, step, change)
+        if isinstance(step.change, Opaque):
+            text.lines.append("aq_taken_back")
+        text.lines.append("}")
+        named = shell.quoted(f"{number} ({step.undo_order}): {description}")
+        return [*asked, *text.lines, f"l_{number}() {{ aq_say {named}; }}", f"aq_step {number} {step.undo_order}"]
+
+    def _gate(self, text: shell.Text, step: Step) -> list[str]:
+        """Add what decides whether the step is to be taken back; return a function that this needs."""
+        before = {at.path: at.object for at in step.before}
+        changed = [at for at in step.after if before.get(at.path) != at.object]
+        if changed:
+            for at in changed:
+                text.call("aq_guard", at.path, shell.guard(at.object), shell.guard(before.get(at.path)))
+            text.lines.append("aq_decide || return 0")
+            return []
+        if all(isinstance(change, _REACTIONS) for change in step.undo.changes) and step.undo.changes:
+            text.call("aq_once", *map(shell.key, step.undo.changes[:1]), orelse=" || return 0")
+            return []
+        done_when = step.change.done_when if isinstance(step.change, Opaque) else None
+        if done_when is None:
+            text.lines.append("aq_command_decide '' || return 0")
+            return []
+        asked = shell.Text()
+        shell.probe(asked, done_when)
+        text.lines.append(f"aq_command_decide p_{step.number} || return 0")
+        return [f"p_{step.number}() {{", *asked.lines, "}"]
+
+    def _undo(self, text: shell.Text, step: Step, change: Change) -> None:
+        if isinstance(change, Restore):
+            kept = self._kept_word(text, step, change)
+            shell.put_back(
+                text, change.path, change.object, kept=kept, is_same=_keeps_inode(step), shells=self._shells.name
+            )
+        else:
+            shell.do(text, change, {}, self._shells.name)
+
+    def _kept_word(self, text: shell.Text, step: Step, change: Restore) -> str:
+        if not change.kept:
+            return "''"
+        if change.kept.startswith("/"):
+            return '"$AQ_ROOT"' + text.word(change.kept)
+        name = f"{self._run}-{step.number}" if change.kept == "inode" else change.kept
+        if self._kept is not None:
+            return '"$AQ_ROOT"' + text.word(self._kept(change.path, name))
+        return '"$AQ_STATE/links/"' + text.word(name)
+
+    def _parent(self, path: str, mtime_ns: int) -> list[str]:
+        self._parents += 1
+        text = shell.Text()
+        text.lines.append(f"t_{self._parents}() {{")
+        text.call("aq_time", path.rstrip("/") or "/.", shell.time_word(mtime_ns))
+        return [*text.lines, "}", f"aq_parent {self._parents}"]
+
+
+def whole_chunks(content: bytes) -> tuple[int, int]:
+    """Return how many chunks of a script are whole, and where the last of them ends; (0, 0) where none is."""
+    count, end = 0, 0
+    start = content.find(b"\n#chunk 1\n") + 1
+    for found in _END.finditer(content):
+        if sha256(content[start : found.start()]).encode() != found[2]:
+            break
+        count, start = int(found[1]), found.end()
+        end = start
+    return count, end
+
+
+def forward_script(state: StateDirectory, run: str, steps: Sequence[Step], root: str = "/") -> str:
+    """Return what `steps` did as a shell script that does it again: in order, stopping at nothing, guarding nothing.
+
+    Steps that hold a secret are named and left out. Stored content is taken from `state`.
+    """
+    shells = Shells(state)
+    program = UndoScript(state, run, root)._header().removesuffix(f"{_START}\n")  # noqa: SLF001 - the same program
+    place = shell.Text()
+    place.lines.append(f"AQ_STATE={place.word(str(state.path))}")
+    lines = [line for step in steps for line in _forward(step, shells)]
+    calls = [f"u_{step.number}" for step in steps]
+    title = "does again what run"
+    body = "\n".join((*place.lines, *lines, *calls, "sync", '[ "$aq_failures" = 0 ] || exit 1', ""))
+    return program.replace("Takes back run", title.capitalize() + "s", 1) + body
+
+
+def _forward(step: Step, shells: Shells) -> list[str]:
+    text = shell.Text()
+    text.lines.append(f"u_{step.number}() {{")
+    text.call("aq_begin", step.number, shell.shown(step.description))
+    if step.secret:
+        text.call("aq_fail", f"it holds a secret, which is not written here: {shell.shown(step.description)}")
+    else:
+        text.lines.append("aq_go || return 0")
+        shell.do(text, step.change, {at.path: at.object for at in step.after}, shells.name)
+    return [*text.lines, "}"]
+
+
+def _doubtful(steps: Iterable[int]) -> str:
+    return f"aq_doubtful='{' '.join(map(str, steps))}'"
+
+
+def _restored_directories(steps: Iterable[Step]) -> Iterator[tuple[str, int]]:
+    """Return the directories that undo restores: their time is set again once all that is in them is back."""
+    for step in steps:
+        for change in step.undo.changes:
+            if isinstance(change, Restore) and isinstance(change.object, Directory):
+                yield change.path, change.object.metadata.mtime_ns
+
+
+def _keeps_inode(step: Step) -> bool:
+    """Return whether the step left inode and content as they were, so that only metadata is to be restored."""
+    if isinstance(step.change, SetMetadata):
+        return True
+    match [at.object for at in step.before], [at.object for at in step.after]:
+        case [RegularFile() as before], [RegularFile() as after]:
+            return before.sha256 == after.sha256 and before.links == after.links
+        case _:
+            return False
+
+
+# ---- attributes ---------------------------------------------------------------------------------------------------
+
+
+class Shells:
+    """Empty objects that carry the extended attributes of others, because a minimal host has no setfattr (D10)."""
+
+    def __init__(self, state: StateDirectory) -> None:
+        self._folder = state.attributes
+
+    def name(self, found: Object) -> str:
+        """Return the name of the object that carries the attributes of `found`, made durable; empty without any.
+
+        Raises `HostError` where the file system of the state directory cannot hold them.
+        """
+        if isinstance(found, Absent) or not found.metadata.xattrs:
+            return ""
+        kind = type(found).__name__.lower()
+        target = found.target if isinstance(found, Symlink) else ""
+        owned = (kind, target, found.metadata.mode, found.metadata.uid, found.metadata.gid, found.metadata.xattrs)
+        name = f"{kind}-{sha256(encode(owned).encode())[:32]}"
+        place = self._folder / name
+        if not os.path.lexists(place):
+            try:
+                self._make(place, found)
+            except OSError as error:
+                message = f"the state directory cannot hold the attributes of an object: {error.strerror}"
+                raise HostError(message, path=str(place)) from error
+        return name
+
+    def _make(self, place: Path, found: RegularFile | Directory | Symlink | Object) -> None:
+        assert not isinstance(found, Absent)
+        temporary = place.with_name(f".new-{place.name}")
+        _remove(temporary)
+        if isinstance(found, Symlink):
+            temporary.symlink_to(found.target)
+        elif isinstance(found, Directory):
+            temporary.mkdir(mode=0o700)
+        else:
+            temporary.touch(mode=0o600)
+        metadata = found.metadata
+        os.chown(temporary, metadata.uid, metadata.gid, follow_symlinks=False)
+        for attribute, value in metadata.xattrs:
+            os.setxattr(temporary, attribute, value, follow_symlinks=False)
+        if not isinstance(found, Symlink):
+            temporary.chmod(metadata.mode)
+            make_durable(temporary)
+        temporary.rename(place)
+        make_durable(place.parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,475 @@
+# Usage: sh @NAME@ [--list] [--dry-run] [--force] [--only N]...
+#
+#   --list      name the steps, newest first, and do nothing
+#   --dry-run   say what would be done, and do nothing
+#   --force     restore also what somebody changed since, and undo commands that may not have run
+#   --only N    take back step N and nothing else; may be given several times
+#
+# Needs a POSIX shell, coreutils, grep and sed, and the folder this file lies in; not aquiline, not Python, no network.
+# It may be run at any time, also right after a crash, and again where it was interrupted.
+# The folder may be moved as a whole. AQUILINE_ROOT names another root directory than the one of the run.
+#
+# EXIT STATUS: 0 all is as before the run; 12 something was changed since and was left alone; 1 something could not be
+# done; 2 usage.
+#
+# What follows up to the first "#chunk" line is the program. Each chunk is what one batch of the run added, before it
+# changed anything. The program runs whole chunks only: one whose digest in its "#end" line is right.
+
+LC_ALL=C
+export LC_ALL
+unset CDPATH
+umask 077
+
+aq_run=@RUN@
+@ROOT@
+AQ_ROOT=${AQUILINE_ROOT-$AQ_ROOT}
+AQ_ROOT=${AQ_ROOT%/}
+aq_path=@PATH@
+aq_only='' aq_dry='' aq_force='' aq_list=''
+aq_conflicts=0 aq_failures=0 aq_reversed='' aq_after='' aq_times='' aq_doubtful='' aq_seen_keys=''
+aq_n=0 aq_quiet='' aq_top=''
+
+aq_say() { printf '%s\n' "$*"; }
+
+aq_fail() {
+    aq_failures=$((aq_failures + 1))
+    printf 'step %s: could not: %s\n' "$aq_n" "$*" >&2
+}
+
+aq_conflict() {
+    aq_conflicts=$((aq_conflicts + 1))
+    printf 'step %s: conflict: %s\n' "$aq_n" "$*" >&2
+}
+
+# ---- what stands there ----
+
+# aq_sha FILE: sets aq_digest.
+aq_sha() {
+    aq_digest=$(sha256sum <"$1") && aq_digest=${aq_digest%% *}
+}
+
+# aq_look TARGET: sets aq_seen to what stands there, in the words of the guards.
+aq_look() {
+    if [ -L "$1" ]; then
+        aq_seen="symlink $(stat -c '%u %g' -- "$1") $(readlink -n -- "$1" | sha256sum)"
+        aq_seen=${aq_seen%  -}
+    elif [ ! -e "$1" ]; then
+        aq_seen=absent
+    elif [ -f "$1" ]; then
+        aq_sha "$1" || aq_digest=unreadable
+        aq_seen="file $(stat -c '%f %u %g' -- "$1") $aq_digest"
+    elif [ -d "$1" ]; then
+        aq_seen="directory $(stat -c '%f %u %g' -- "$1")"
+    else
+        aq_seen="special $(stat -c '%f %u %g %t %T' -- "$1")"
+    fi
+}
+
+# aq_reach PATH: sets aq_t to where PATH is; fails where its directory lies outside the root.
+aq_reach() {
+    aq_t=$AQ_ROOT$1
+    aq_dir=${aq_t%/*}
+    [ -n "$AQ_ROOT" ] || return 0
+    [ -d "$aq_dir" ] || return 0
+    aq_real=$(cd -P -- "$aq_dir/" && pwd -P) || return 1
+    [ -n "$aq_top" ] || aq_top=$(cd -P -- "$AQ_ROOT/" && pwd -P) || return 1
+    case $aq_real/ in "$aq_top"/*) return 0 ;; esac
+    return 1
+}
+
+# aq_guard PATH LEFT WAS: compares what stands at PATH with what the run left and with what was there before.
+aq_guard() {
+    if ! aq_reach "$1"; then
+        aq_unsafe=1
+        aq_fail "a parent directory of $1 leads out of $AQ_ROOT"
+        return 0
+    fi
+    aq_tmp=${aq_dir:-}/.aq-$aq_run-$aq_n
+    if [ -z "$aq_dry" ] && { [ -L "$aq_tmp" ] || [ -e "$aq_tmp" ]; }; then
+        if [ -d "$aq_tmp" ] && [ ! -L "$aq_tmp" ]; then rmdir -- "$aq_tmp"; else rm -f -- "$aq_tmp"; fi
+    fi
+    aq_look "$aq_t"
+    if [ "$aq_seen" = "$2" ]; then
+        aq_left=1
+    elif [ "$aq_seen" != "$3" ]; then
+        aq_changed=1
+        aq_what="$1 was changed since: found $aq_seen, expected $2"
+    fi
+}
+
+# aq_decide [DESCRIPTION]: whether to go on with this step.
+aq_decide() {
+    if [ -n "$aq_unsafe" ]; then return 1; fi
+    if [ -n "$aq_changed" ]; then
+        if [ -z "$aq_force" ]; then
+            aq_conflict "$aq_what"
+            return 1
+        fi
+    elif [ -z "$aq_left" ]; then
+        aq_say "step $aq_n: already as before: $aq_description"
+        return 1
+    fi
+    aq_go
+}
+
+# aq_go: says what is done; fails in a dry-run.
+aq_go() {
+    if [ -n "$aq_dry" ]; then
+        aq_say "step $aq_n: would: $aq_description"
+        return 1
+    fi
+    [ -n "$aq_quiet" ] || aq_say "step $aq_n: $aq_description"
+}
+
+# aq_begin N DESCRIPTION
+aq_begin() {
+    aq_n=$1 aq_description=$2 aq_left='' aq_changed='' aq_unsafe='' aq_what=''
+}
+
+# aq_command_decide PROBE: whether to take back a command. PROBE is a function that says whether it was done, or empty.
+aq_command_decide() {
+    if [ -f "$aq_done" ] && grep -qx "$aq_n" "$aq_done" && [ -z "$aq_force" ]; then
+        aq_say "step $aq_n: already taken back: $aq_description"
+        return 1
+    fi
+    case " $aq_doubtful " in
+    *" $aq_n "*)
+        if [ -n "$1" ]; then
+            if ! "$1"; then
+                aq_say "step $aq_n: it was not done: $aq_description"
+                return 1
+            fi
+        elif [ -z "$aq_force" ]; then
+            aq_conflict "it may not have run; --force takes it back all the same: $aq_description"
+            return 1
+        fi
+        ;;
+    esac
+    aq_go
+}
+
+# aq_taken_back: remembers that a command was taken back, which cannot be seen on the host.
+aq_taken_back() { printf '%s\n' "$aq_n" >>"$aq_done"; }
+
+# aq_once KEY: whether a reaction is still to be run.
+aq_once() {
+    case " $aq_seen_keys " in *" $1 "*) return 1 ;; esac
+    aq_seen_keys="$aq_seen_keys $1"
+    aq_go
+}
+
+# ---- putting back ----
+
+# MTIME is empty where it is left. SHELL is an object in attributes/ that carries ACLs and other attributes, empty
+# where there are none. KEPT is where the inode was kept as one more name, empty where it had one name only.
+
+# aq_was PATH MODE: sets aq_mode, aq_uid and aq_gid to those of the object there, else to MODE and root.
+aq_was() {
+    aq_mode=$2 aq_uid=0 aq_gid=0
+    aq_reach "$1" || return 0
+    [ -e "$aq_t" ] && [ ! -L "$aq_t" ] || return 0
+    aq_mode=$(stat -c %a -- "$aq_t") aq_uid=$(stat -c %u -- "$aq_t") aq_gid=$(stat -c %g -- "$aq_t")
+}
+
+# aq_dress TARGET MODE UID GID MTIME SHELL
+aq_dress() {
+    chown -h "$3:$4" -- "$1" || return 1
+    if [ -n "$6" ]; then
+        # -r lets it work on directories; the shell object is empty.
+        cp -r -T --attributes-only --preserve=all -- "$AQ_STATE/attributes/$6" "$1" || return 1
+    fi
+    chmod "$2" -- "$1" || return 1
+    [ -z "$5" ] || touch -c -d "$5" -- "$1"
+}
+
+# aq_stage PATH: sets aq_t and aq_tmp, where the new object is to be built.
+aq_stage() {
+    aq_reach "$1" || { aq_fail "a parent directory of $1 leads out of $AQ_ROOT"; return 1; }
+    aq_tmp=$aq_dir/.aq-$aq_run-$aq_n
+    rm -f -- "$aq_tmp"
+}
+
+# aq_publish PATH: moves what was staged to its place.
+aq_publish() {
+    if [ -d "$aq_t" ] && [ ! -L "$aq_t" ] && ! rmdir -- "$aq_t"; then
+        aq_drop "$1: a directory that is not empty is in the way"
+        return 1
+    fi
+    mv -f -T -- "$aq_tmp" "$aq_t" 2>/dev/null && return 0
+    # A mount point cannot be replaced by rename: its content is overwritten.
+    if [ -f "$aq_tmp" ] && [ ! -L "$aq_tmp" ] && [ -f "$aq_t" ] && [ ! -L "$aq_t" ]; then
+        cat <"$aq_tmp" >"$aq_t" && cp -T --attributes-only --preserve=all -- "$aq_tmp" "$aq_t" && rm -f -- "$aq_tmp" && return 0
+    fi
+    aq_drop "$1"
+    return 1
+}
+
+aq_drop() {
+    if [ -d "$aq_tmp" ] && [ ! -L "$aq_tmp" ]; then rmdir -- "$aq_tmp"; else rm -f -- "$aq_tmp"; fi
+    aq_fail "$1"
+}
+
+# aq_place PATH MODE UID GID MTIME SHELL: dresses what was staged and moves it to its place.
+aq_place() {
+    aq_dress "$aq_tmp" "$2" "$3" "$4" "$5" "$6" || { aq_drop "$1: owner, mode or attributes"; return 1; }
+    aq_publish "$1"
+}
+
+# aq_stored SHA256: sets aq_from to the pre-image of this digest; fails where it is lost or damaged.
+aq_stored() {
+    aq_from=$AQ_STATE/preimages/$(printf %.2s "$1")/$1
+    [ -f "$aq_from" ] && aq_sha "$aq_from" && [ "$aq_digest" = "$1" ] && return 0
+    aq_fail "the pre-image $1 is lost or damaged"
+    return 1
+}
+
+# aq_file PATH SHA256 KEPT SAME MODE UID GID MTIME SHELL: puts a regular file back.
+# SAME: the run left the inode that was there, and its content.
+aq_file() {
+    aq_stage "$1" || return 1
+    aq_is_kept=''
+    if [ -n "$3" ] && [ -f "$3" ]; then
+        if [ ! "$3" -ef "$aq_t" ]; then
+            ln -- "$3" "$aq_tmp" || { aq_fail "$1: its kept inode"; return 1; }
+            aq_place "$1" "$5" "$6" "$7" "$8" "$9"
+            return
+        fi
+        aq_is_kept=1
+    fi
+    if aq_has_content "$2" "$4$aq_is_kept"; then
+        aq_dress "$aq_t" "$5" "$6" "$7" "$8" "$9" || { aq_fail "$1: owner, mode or attributes"; return 1; }
+        return 0
+    fi
+    aq_stored "$2" || return 1
+    if [ -n "$aq_is_kept" ]; then
+        cat <"$aq_from" >"$aq_t" && aq_dress "$aq_t" "$5" "$6" "$7" "$8" "$9" && return 0
+        aq_fail "$1"
+        return 1
+    fi
+    cp -T -- "$aq_from" "$aq_tmp" || { aq_drop "$1: copying its pre-image"; return 1; }
+    aq_place "$1" "$5" "$6" "$7" "$8" "$9"
+}
+
+# aq_has_content SHA256 SAME: whether the file at aq_t has this content, in an inode that may stay.
+aq_has_content() {
+    [ ! -L "$aq_t" ] && [ -f "$aq_t" ] || return 1
+    [ -n "$2" ] || [ "$(stat -c %h -- "$aq_t")" = 1 ] || return 1
+    aq_sha "$aq_t" && [ "$aq_digest" = "$1" ]
+}
+
+# aq_directory PATH MODE UID GID MTIME SHELL
+aq_directory() {
+    aq_stage "$1" || return 1
+    if [ -d "$aq_t" ] && [ ! -L "$aq_t" ]; then
+        aq_dress "$aq_t" "$2" "$3" "$4" "$5" "$6" || { aq_fail "$1: owner, mode or attributes"; return 1; }
+        return 0
+    fi
+    mkdir -- "$aq_tmp" || { aq_fail "$1"; return 1; }
+    if [ -L "$aq_t" ] || [ -e "$aq_t" ]; then rm -f -- "$aq_t"; fi
+    aq_place "$@"
+}
+
+# aq_symlink PATH TARGET UID GID MTIME SHELL
+aq_symlink() {
+    aq_stage "$1" || return 1
+    if [ -n "$6" ]; then
+        cp -P -T --preserve=all -- "$AQ_STATE/attributes/$6" "$aq_tmp" || { aq_drop "$1: its attributes"; return 1; }
+    else
+        ln -s -T -- "$2" "$aq_tmp" || { aq_fail "$1"; return 1; }
+    fi
+    chown -h "$3:$4" -- "$aq_tmp" || { aq_drop "$1: owner"; return 1; }
+    [ -z "$5" ] || touch -h -c -d "$5" -- "$aq_tmp" || { aq_drop "$1: time"; return 1; }
+    aq_publish "$1"
+}
+
+# aq_special PATH p|b|c MAJOR MINOR MODE UID GID MTIME SHELL
+aq_special() {
+    aq_stage "$1" || return 1
+    if [ "$2" = p ]; then
+        mkfifo -- "$aq_tmp" || { aq_fail "$1"; return 1; }
+    else
+        mknod -- "$aq_tmp" "$2" "$3" "$4" || { aq_fail "$1"; return 1; }
+    fi
+    aq_place "$1" "$5" "$6" "$7" "$8" "$9"
+}
+
+# aq_absent PATH
+aq_absent() {
+    aq_reach "$1" || { aq_fail "a parent directory of $1 leads out of $AQ_ROOT"; return 1; }
+    if [ -d "$aq_t" ] && [ ! -L "$aq_t" ]; then
+        # What else is in it was put there by others.
+        rmdir -- "$aq_t" || { aq_conflict "$1: the directory is not empty"; return 1; }
+    else
+        rm -f -- "$aq_t" || { aq_fail "$1"; return 1; }
+    fi
+}
+
+# aq_move SOURCE DESTINATION
+aq_move() {
+    aq_reach "$2" || { aq_fail "a parent directory of $2 leads out of $AQ_ROOT"; return 1; }
+    aq_to=$aq_t
+    aq_reach "$1" || { aq_fail "a parent directory of $1 leads out of $AQ_ROOT"; return 1; }
+    mv -f -T -- "$aq_t" "$aq_to" || { aq_fail "moving $1 back to $2"; return 1; }
+}
+
+# aq_link PATH EXISTING
+aq_link() {
+    aq_reach "$2" || { aq_fail "a parent directory of $2 leads out of $AQ_ROOT"; return 1; }
+    aq_to=$aq_t
+    aq_stage "$1" || return 1
+    ln -- "$aq_to" "$aq_tmp" || { aq_fail "$1"; return 1; }
+    aq_publish "$1"
+}
+
+# aq_time PATH MTIME: of a parent directory, once all that is in it is back.
+aq_time() {
+    aq_reach "$1" || return 0
+    if [ -d "$aq_t" ] && [ ! -L "$aq_t" ]; then touch -c -d "$2" -- "$aq_t"; fi
+}
+
+# ---- commands ----
+
+# aq_exec TIMEOUT [NAME=VALUE...] ARGV...: runs a command in the fixed environment, below the root.
+aq_exec() {
+    aq_limit=$1
+    shift
+    set -- env -i PATH="$aq_path" HOME=/ LC_ALL=C "$@"
+    [ -z "$AQ_ROOT" ] || set -- chroot "$AQ_ROOT" "$@"
+    [ "$aq_limit" = 0 ] || set -- timeout "$aq_limit" "$@"
+    (cd / && PATH="$aq_path" && export PATH && exec "$@")
+}
+
+# aq_check STATUS WHAT ACCEPTED...: whether a command ended as it should.
+aq_check() {
+    aq_status=$1 aq_what=$2
+    shift 2
+    for aq_accepted; do
+        [ "$aq_status" != "$aq_accepted" ] || return 0
+    done
+    aq_fail "$aq_what: exit status $aq_status"
+    return 1
+}
+
+# aq_running: whether there is a running system to be told anything.
+aq_running() {
+    [ -n "$AQ_ROOT" ] || return 0
+    aq_say "step $aq_n: offline: not run: $aq_description"
+    return 1
+}
+
+# aq_unit ARGUMENT...: systemctl, or why not.
+aq_unit() {
+    if ! command -v systemctl >/dev/null 2>&1; then
+        aq_fail "no systemctl here: systemctl $*"
+        return 1
+    fi
+    systemctl "$@" || { aq_fail "systemctl $*"; return 1; }
+}
+
+# aq_signal NAME PROCESS: none running is success.
+aq_signal() {
+    if ! command -v pkill >/dev/null 2>&1; then
+        aq_fail "no pkill here: pkill -$1 -x $2"
+        return 1
+    fi
+    pkill "-$1" -x "$2"
+    aq_check $? "pkill -$1 -x $2" 0 1
+}
+
+aq_python() {
+    command -v python3 >/dev/null 2>&1 && return 0
+    aq_fail "needs python3, which is not here: $aq_description"
+    return 1
+}
+
+# ---- what the chunks call ----
+
+# aq_step N reversed|after DESCRIPTION: N is one of the steps; its function is u_N. A later one of the same N replaces it.
+aq_step() {
+    aq_last_step=$1
+    case " $aq_reversed $aq_after " in *" $1 "*) return 0 ;; esac
+    if [ "$2" = after ]; then aq_after="$aq_after $1"; else aq_reversed="$1 $aq_reversed"; fi
+}
+
+# aq_parent N: t_N sets the time of a directory; the first recorded runs last.
+aq_parent() { aq_times="$1 $aq_times"; }
+
+# ---- the program ----
+
+aq_usage() {
+    sed -n '2,/^# done; 2 usage/s/^# \{0,1\}//p' "$aq_self"
+}
+
+aq_parse() {
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --list) aq_list=1 ;;
+        --dry-run) aq_dry=1 ;;
+        --force) aq_force=1 ;;
+        --only)
+            case ${2-} in '' | *[!0-9]*) aq_say "--only wants the number of a step" >&2; exit 2 ;; esac
+            aq_only="$aq_only $2 "
+            shift
+            ;;
+        --help | -h) aq_usage; exit 0 ;;
+        *) aq_say "what is $1? --help says what there is" >&2; exit 2 ;;
+        esac
+        shift
+    done
+}
+
+# aq_load: reads the whole chunks of this file.
+aq_load() {
+    aq_first=$(sed -n '/^#chunk 1$/{=;q;}' "$aq_self")
+    aq_ends=$(sed -n '/^#end [0-9][0-9]* [0-9a-f]\{64\}$/=' "$aq_self")
+    # From the last one back to the first that is whole.
+    aq_whole=''
+    for aq_end in $(for aq_line in $aq_ends; do printf '%s\n' "$aq_line"; done | sed -n '1!G;h;$p'); do
+        aq_sum=$(sed -n "${aq_end}s/^#end [0-9]* //p" "$aq_self")
+        aq_start=$aq_first
+        for aq_line in $aq_ends; do
+            [ "$aq_line" -lt "$aq_end" ] || break
+            aq_start=$((aq_line + 1))
+        done
+        aq_digest=$(sed -n "${aq_start},$((aq_end - 1))p" "$aq_self" | sha256sum)
+        if [ "${aq_digest%% *}" = "$aq_sum" ]; then
+            aq_whole=$aq_end
+            break
+        fi
+        aq_say "a chunk that is not whole is left out" >&2
+    done
+    [ -n "$aq_whole" ] || { aq_say "nothing was done in this run" >&2; return 0; }
+    eval "$(sed -n "${aq_first},${aq_whole}p" "$aq_self")"
+}
+
+aq_each() {
+    for aq_number; do
+        case $aq_only in '' | *" $aq_number "*) "u_$aq_number" ;; esac
+    done
+}
+
+aq_main() {
+    aq_self=$0
+    case $aq_self in */*) ;; *) aq_self=./$aq_self ;; esac
+    [ -f "$aq_self" ] || { aq_say "run it as a file: sh RUN.sh" >&2; exit 2; }
+    AQ_STATE=${aq_self%/*}/..
+    AQ_STATE=$(cd -P -- "$AQ_STATE" && pwd -P) || exit 1
+    aq_done=${aq_self%.sh}.done
+    aq_parse "$@"
+    aq_load
+    if [ -n "$aq_list" ]; then
+        for aq_number in $aq_reversed $aq_after; do "l_$aq_number"; done
+        exit 0
+    fi
+    aq_each $aq_reversed
+    aq_each $aq_after
+    if [ -z "$aq_dry$aq_only" ]; then
+        for aq_number in $aq_times; do "t_$aq_number"; done
+    fi
+    [ -n "$aq_dry" ] || sync
+    [ "$aq_conflicts$aq_failures" = 00 ] || aq_say "$aq_conflicts conflicts, $aq_failures could not be done" >&2
+    [ "$aq_failures" = 0 ] || exit 1
+    [ "$aq_conflicts" = 0 ] || exit 12
+}
+
+@START@
