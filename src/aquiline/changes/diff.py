@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator
 
 from aquiline.changes.redact import is_known_secret, is_secret_content
-from aquiline.changes.text import text_of, visible
+from aquiline.changes.text import bytes_of, text_of, visible
 
 
 def diff(path: str, before: bytes | None, after: bytes | None, *, secret: bool = False) -> str:
@@ -20,25 +20,21 @@ def diff(path: str, before: bytes | None, after: bytes | None, *, secret: bool =
         return ""
     secret = secret or is_known_secret(path) or any(is_secret_content(side) for side in (before, after) if side)
     if secret:
-        return f"secret content {_sizes(before, after)}, differs\n"
+        return "secret " + size_only(_size(before), _size(after)) + "\n"
     old, new = text_of(before or b""), text_of(after or b"")
     if old is None or new is None:
-        return f"content that is no text or too large {_sizes(before, after)}, differs\n"
+        return "binary or large " + size_only(_size(before), _size(after)) + "\n"
     return "".join(_unified(path, old, new, is_new=before is None, is_gone=after is None))
 
 
-def size_only(before: int | None, after: int | None, *, differs: bool) -> str:
-    """Return the line that stands for a content that is not shown; sizes in bytes, None where there is no file."""
-    return f"content {_change(before, after)}, {'differs' if differs else 'same'}\n"
+def size_only(before: int | None, after: int | None) -> str:
+    """Return what is told of a content that differs and is not shown; sizes in bytes, None where there is no file."""
+    old, new = ("none" if size is None else bytes_of(size) for size in (before, after))
+    return f"content differs ({old} -> {new})"
 
 
-def _sizes(before: bytes | None, after: bytes | None) -> str:
-    return _change(None if before is None else len(before), None if after is None else len(after))
-
-
-def _change(before: int | None, after: int | None) -> str:
-    old, new = ("none" if size is None else f"{size} bytes" for size in (before, after))
-    return f"({old} -> {new})"
+def _size(content: bytes | None) -> int | None:
+    return None if content is None else len(content)
 
 
 def _unified(path: str, old: str, new: str, *, is_new: bool, is_gone: bool) -> Iterator[str]:

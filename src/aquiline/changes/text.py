@@ -51,6 +51,11 @@ def quoted(text: str) -> str:
     return '"' + shown.replace('"', '\\"') + '"'
 
 
+def bytes_of(size: int) -> str:
+    """Return a number of bytes in words."""
+    return "1 byte" if size == 1 else f"{size} bytes"
+
+
 def command_line(argv: Iterable[str]) -> str:
     """Return `argv` as a person would type it in a shell, exact to the byte and safe to show."""
     return " ".join(map(_argument, argv))
