@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import subprocess
 from pathlib import Path
 
@@ -69,3 +70,14 @@ def test_secrets() -> None:
 def test_a_terminal_obeys_nothing() -> None:
     """Escape sequences in content are shown, not sent; tabs stay."""
     assert "+\tred\\x1b[31m\\r\n" == diff("/a", b"", b"\tred\x1b[31m\r\n").splitlines(keepends=True)[-1]
+
+
+@given(lines, lines)
+def test_nothing_in_common_is_told_as_difflib_would(old: str, new: str) -> None:
+    """The short way for contents without a common line gives what the long way gives."""
+    if not old or not new:
+        return
+    old, new = old.replace("b", "a") + "\n", new.replace("a", "b").replace("c", "b") + "b\n"
+    expected = difflib.unified_diff(old.splitlines(True), new.splitlines(True), "a/x", "b/x")
+
+    assert old == new or "".join(expected) == diff("/x", old.encode(), new.encode())
