@@ -193,11 +193,12 @@ def _disturbed(steps: Sequence[Step]) -> dict[str, list[str]]:
 
 
 def step_lines(step: Step, known: _Known | None) -> list[str]:
-    """Return the lines of one step: what, how exactly, why, and how it is taken back."""
+    """Return the lines of one step: what, how exactly, why, and how it is taken back; its diff is one of many lines."""
     lines = [f"{step.number}. {visible(step.component)}: {_words(step.description)}"]
     lines += (f"   {line}" for line in _particulars(step))
-    if known is not None:
-        lines += (f"   | {line}" for line in known.shown(step))
+    content = "" if known is None else known.shown(step)
+    if content:
+        lines.append("   | " + content.removesuffix("\n").replace("\n", "\n   | "))
     return lines
 
 
@@ -310,31 +311,29 @@ class _Known:
         #: What steps so far have put in place, so that a later one is shown against that.
         self._made: dict[str, bytes] = {}
 
-    def shown(self, step: Step) -> list[str]:
-        """Return the diff or script of `step`, line by line, or what may be told in its place."""
+    def shown(self, step: Step) -> str:
+        """Return the diff or script of `step`, or what may be told in its place; empty where there is neither."""
         secret = holds_secret(step)
         if isinstance(step.change, RunScript):
-            text = "" if secret else step.change.text
-            return [visible(line, keep="\t\\") for line in text.splitlines()]
+            return "" if secret else visible(step.change.text, keep="\t\n\\")
+        if isinstance(step.change, Validate):
+            return ""
         if isinstance(step.change, WriteFile | EditFile) and isinstance(step.change.content, Inline):
             self._made[step.change.content.sha256] = step.change.content.data
-        if isinstance(step.change, Validate):
-            return []
-        after = {at.path: at.object for at in step.after}
-        before = {at.path: at.object for at in step.before}
-        return [line for path in {**before, **after} for line in self._diff(path, before, after, secret)]
+        before = {at.path: _file(at.object) for at in step.before}
+        after = before | {at.path: _file(at.object) for at in step.after}
+        return "".join(self._diff(path, before.get(path), found, secret) for path, found in after.items())
 
-    def _diff(self, path: str, before: dict[str, Object], after: dict[str, Object], secret: bool) -> list[str]:
-        old, new = _file(before.get(path)), _file(after.get(path, before.get(path)))
+    def _diff(self, path: str, old: RegularFile | None, new: RegularFile | None, secret: bool) -> str:
         if (old and old.sha256) == (new and new.sha256):
-            return []
-        sizes = (old.size if old else None, new.size if new else None)
+            return ""
+        not_shown = size_only(old.size if old else None, new.size if new else None) + "\n"
         if secret or any(side.sha256 in self._hidden for side in (old, new) if side):
-            return ["secret " + size_only(*sizes)]
+            return f"secret {not_shown}"
         old_data, new_data = self._content(path, old), self._content(path, new)
         if (old is not None and old_data is None) or (new is not None and new_data is None):
-            return [size_only(*sizes)]
-        return diff(path, old_data, new_data).split("\n")[:-1]
+            return not_shown
+        return diff(path, old_data, new_data)
 
     def _content(self, path: str, found: RegularFile | None) -> bytes | None:
         if found is None or found.size >= TEXT_LIMIT:
