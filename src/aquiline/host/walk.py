@@ -40,14 +40,15 @@ class Walk:
 
     def __init__(self, root: str) -> None:
         """Open `root`, which is trusted: links in it are followed. Raise `HostError` where it is no directory."""
+        self._root = -1
+        #: Directory path → descriptor, device, inode, and who led there; the most recently used last.
+        self._kept: OrderedDict[str, tuple[int, int, int, frozenset[int]]] = OrderedDict()
         try:
             self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise HostError(f"cannot be used as a root: {os.strerror(error.errno or 0)}", path=root) from error
         #: Put before an absolute path to name it for the kernel.
         self.prefix = os.path.abspath(root).rstrip("/")
-        #: Directory path → descriptor, device, inode, and who led there; the most recently used last.
-        self._kept: OrderedDict[str, tuple[int, int, int, frozenset[int]]] = OrderedDict()
 
     @property
     def root(self) -> int:
@@ -60,6 +61,9 @@ class Walk:
         if self._root >= 0:
             os.close(self._root)
             self._root = -1
+
+    def __del__(self) -> None:
+        self.close()  # descriptors are numbers: nothing else closes those of a host that was dropped
 
     def forget(self) -> None:
         """Close the kept descriptors: they would hold file systems busy."""
