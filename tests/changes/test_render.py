@@ -36,7 +36,7 @@ from aquiline.changes.kinds import (
     Validate,
     WriteFile,
 )
-from aquiline.changes.render import plan_as_json, render_plan, render_step
+from aquiline.changes.render import plan_as_json, render_plan, render_steps
 from aquiline.changes.steps import Cause, ComponentReport, Coverage, Plan, Step, Undo
 from aquiline.host.objects import ABSENT, At, Metadata, Object, RegularFile, Symlink, sha256
 from tests.changes.drawing import drawn_steps
@@ -227,8 +227,11 @@ def test_any_plan_is_lines_of_printable_text(steps: list[Step]) -> None:
     assert json.dumps(plan_as_json(numbered(*steps)))
 
 
-def test_one_step() -> None:
-    """A step alone is shown as in its plan."""
-    first = files().steps[0]
+def test_stored_contents() -> None:
+    """Content that is kept by digest is shown where nothing stands at the path any more."""
+    gone = step(Remove(path="/etc/old.conf"), file(b"old\n"), ABSENT)
 
-    assert render_step(first) in render_plan(files(), contents=contents)
+    (text,) = render_steps([gone], stored={sha256(b"old\n"): b"old\n"}.get)
+
+    assert "   | -old\n" in text
+    assert "   | content differs (4 bytes -> none)\n" in render_steps([gone])[0]

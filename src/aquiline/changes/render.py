@@ -41,22 +41,46 @@ Contents = Callable[[str], bytes | None]
 """Content of the regular file that stands at a path before the plan, None where it cannot be had."""
 
 
-def render_plan(plan: Plan, *, contents: Contents = lambda _: None, show_diff: bool = True) -> str:
+Stored = Callable[[str], bytes | None]
+"""Content of this SHA-256, where it is kept."""
+
+
+def render_plan(
+    plan: Plan,
+    *,
+    contents: Contents = lambda _: None,
+    stored: Stored = lambda _: None,
+    show_diff: bool = True,
+) -> str:
     """Return `plan` as text, every line with its end.
 
-    `contents` is asked only for files whose content may be shown; what it returns is shown only if it is what the plan
-    was made on. `show_diff` False leaves out diffs and the text of scripts.
+    `contents` and `stored` are asked only for what may be shown, and what they return is shown only if it is what the
+    plan was made on. `show_diff` False leaves out diffs and the text of scripts.
     """
-    known = _Known(plan.steps, contents) if show_diff else None
-    sections = [_headline(plan), *(step_lines(step, known) for step in plan.steps)]
-    sections += [_components(plan), _lines("notes:", plan.notes), _coverage(plan), _digests(plan)]
-    return "\n".join("".join(f"{line}\n" for line in section) for section in sections if section)
+    steps = render_steps(plan.steps, contents=contents, stored=stored, show_diff=show_diff)
+    first, *last = (
+        "".join(f"{line}\n" for line in section)
+        for section in (
+            _headline(plan),
+            _components(plan),
+            _lines("notes:", plan.notes),
+            _coverage(plan),
+            _digests(plan),
+        )
+    )
+    return "\n".join(filter(None, [first, *steps, *last]))
 
 
-def render_step(step: Step, *, contents: Contents = lambda _: None, show_diff: bool = True) -> str:
-    """Return one step as `render_plan` shows it."""
-    lines = step_lines(step, _Known((step,), contents) if show_diff else None)
-    return "".join(f"{line}\n" for line in lines)
+def render_steps(
+    steps: Sequence[Step],
+    *,
+    contents: Contents = lambda _: None,
+    stored: Stored = lambda _: None,
+    show_diff: bool = True,
+) -> list[str]:
+    """Return the text of each of `steps`, as in a plan: a later one is shown against what earlier ones made."""
+    known = _Known(steps, contents, stored) if show_diff else None
+    return ["".join(f"{line}\n" for line in _step_lines(step, known)) for step in steps]
 
 
 def plan_as_json(plan: Plan) -> dict[str, Any]:
@@ -192,7 +216,7 @@ def _disturbed(steps: Sequence[Step]) -> dict[str, list[str]]:
 # ---- steps ---------------------------------------------------------------------------------------------------------
 
 
-def step_lines(step: Step, known: _Known | None) -> list[str]:
+def _step_lines(step: Step, known: _Known | None) -> list[str]:
     """Return the lines of one step: what, how exactly, why, and how it is taken back; its diff is one of many lines."""
     lines = [f"{step.number}. {visible(step.component)}: {_words(step.description)}"]
     lines += (f"   {line}" for line in _particulars(step))
@@ -305,8 +329,9 @@ def _file(found: Object | None) -> RegularFile | None:
 class _Known:
     """The contents that a plan's steps can be shown with, found by digest."""
 
-    def __init__(self, steps: Sequence[Step], contents: Contents) -> None:
+    def __init__(self, steps: Sequence[Step], contents: Contents, stored: Stored) -> None:
         self._contents = contents
+        self._stored = stored
         self._hidden = secret_contents(steps)
         #: What steps so far have put in place, so that a later one is shown against that.
         self._made: dict[str, bytes] = {}
@@ -338,10 +363,10 @@ class _Known:
     def _content(self, path: str, found: RegularFile | None) -> bytes | None:
         if found is None or found.size >= TEXT_LIMIT:
             return None
-        data = self._made.get(found.sha256)
-        if data is None:
-            data = self._contents(path)
-        return data if data is not None and sha256(data) == found.sha256 else None
+        for data in (self._made.get(found.sha256), self._stored(found.sha256), self._contents(path)):
+            if data is not None and sha256(data) == found.sha256:
+                return data
+        return None
 
 
 # ---- the end -------------------------------------------------------------------------------------------------------
