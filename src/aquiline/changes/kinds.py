@@ -191,6 +191,8 @@ class Restore(Kind, frozen=True, tag="restore", kw_only=True):
     object: Object
     #: Where the old inode was kept as a link because it had several names (D14); empty where its content is enough.
     kept: str = ""
+    #: It stood alone there: a file that now shares its inode with another name is parted from it.
+    apart: bool = False
     secret: bool = False
 
 
@@ -292,6 +294,8 @@ class ReactCommand(Kind, frozen=True, tag="react_command", kw_only=True):
     timeout: float = 300.0
     #: A failure is shown and does not fail the run.
     may_fail: bool = False
+    #: Run it below an offline root too; by default a reaction needs a running system and is *offline: not run*.
+    offline_too: bool = False
 
 
 # ---- validation ---------------------------------------------------------------------------------------------------

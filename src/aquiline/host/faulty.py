@@ -83,6 +83,9 @@ class FaultyHost:
     def observe(self, path: str) -> Object:
         return self._alive.observe(path)
 
+    def observe_kept(self, name: str, path: str) -> Object:
+        return self._alive.observe_kept(name, path)
+
     def read(self, path: str) -> bytes:
         return self._alive.read(path)
 
@@ -128,6 +131,21 @@ class FaultyHost:
     def link(self, path: str, existing: str, label: str) -> None:
         with self.effect(f"link {path} to {existing}"):
             self.base.link(path, existing, label)
+
+    def keep(self, path: str, name: str) -> None:
+        with self.effect(f"keep {path}"):
+            self.base.keep(path, name)
+
+    def kept_folder(self, path: str) -> str:
+        return self._alive.kept_folder(path)
+
+    def restore_kept(self, name: str, path: str, label: str) -> None:
+        with self.effect(f"restore {path}"):
+            self.base.restore_kept(name, path, label)
+
+    def drop_kept(self, name: str, path: str) -> None:
+        with self.effect(f"drop what was kept of {path}"):
+            self.base.drop_kept(name, path)
 
     def move(self, source: str, destination: str) -> None:
         with self.effect(f"move {source} to {destination}"):

@@ -133,6 +133,17 @@ class Reading(Protocol):
         """Return the content of the regular file at `path` piece by piece, in memory that does not grow with it."""
         ...
 
+    def kept_folder(self, path: str) -> str:
+        """Return the folder, below the root, for inodes kept of the file system of `path`.
+
+        Empty where they lie in the host's own place for them, outside of its tree.
+        """
+        ...
+
+    def observe_kept(self, name: str, path: str) -> Object:
+        """Return the inode kept as `name` for `path`, `Absent` where none is kept."""
+        ...
+
     def names(self, path: str) -> tuple[str, ...]:
         """Return the sorted names in the directory at `path`; empty where it is absent."""
         ...
@@ -198,4 +209,22 @@ class Host(Reading, Protocol):
 
     def sync_directories(self, paths: Iterable[str]) -> None:
         """Return once the entries of these directories survive a power cut. One that has gone is passed over."""
+        ...
+
+    def keep(self, path: str, name: str) -> None:
+        """Give the inode at `path` one more name, `name`, in a private folder on the same file system (D14).
+
+        Keeping under a name that is taken by the same inode is success.
+        """
+        ...
+
+    def restore_kept(self, name: str, path: str, label: str) -> None:
+        """Make `path` a name of the inode kept as `name` again, replacing what stands there by rename.
+
+        MUST raise `HostError` where nothing is kept under that name. The kept name stays.
+        """
+        ...
+
+    def drop_kept(self, name: str, path: str) -> None:
+        """Forget the inode kept as `name` for `path`. None there is success."""
         ...

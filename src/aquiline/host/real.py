@@ -10,25 +10,27 @@ outside the directories they own (DESIGN D14). One thread at a time.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from aquiline.host import commands
 from aquiline.host.accounts import RootAccounts
-from aquiline.host.changing import Changing
+from aquiline.host.kept import Keeping
 from aquiline.host.labels import PolicyLabels
 from aquiline.host.protocol import Command, Completed
 from aquiline.host.services import RootPackages, RootUnits
 
 
-class RealHost(Changing):
+class RealHost(Keeping):
     """The host below the directory `root`.
 
     Use it as a context manager, or `close` it: it keeps descriptors of recent directories, which hold their file
     systems busy (`forget_directories` lets go of them). Effects on network file systems and automount points raise
-    `HostError` unless `allow_network_filesystems`. Raise `HostError` where `root` is no directory.
+    `HostError` unless `allow_network_filesystems`. Inodes are kept in the folder `kept`. Raise `HostError` where `root`
+    is no directory.
     """
 
-    def __init__(self, root: str = "/", *, allow_network_filesystems: bool = False) -> None:
-        super().__init__(root, allow_network_filesystems=allow_network_filesystems)
+    def __init__(self, root: str = "/", *, kept: Path | None = None, allow_network_filesystems: bool = False) -> None:
+        super().__init__(root, kept=kept, allow_network_filesystems=allow_network_filesystems)
         self._root = os.path.abspath(root)
         self._offline = not os.path.samestat(os.stat(root), os.stat("/"))
         if not self._offline:
@@ -58,6 +60,6 @@ class RealHost(Changing):
         return self._packages
 
     def run(self, command: Command) -> Completed:
-        # it may unmount what our descriptors hold busy
+        # it may unmount what our descriptors hold busy, and is started by fork, which goes badly with threads
         self.forget_directories()
         return commands.run(command, self._walk, offline=self._offline)

@@ -128,6 +128,8 @@ class Tree:
         #: Holds the root as its only entry, so that ``/`` is a place like any other.
         self._above = Inode("directory", root.identity)
         self._above.entries[""] = root
+        #: Inodes kept under a private name.
+        self._kept: dict[str, Inode] = {}
         #: Base files with several names, by their identity there.
         self._shared: dict[tuple[int, int], Inode] = {}
         #: Directories found by their path as given, until one that was passed on the way is replaced.
@@ -162,6 +164,11 @@ class Tree:
                 return found
         inode = self._child(directory, name)
         return ABSENT if inode is None else self._object(inode)
+
+    def observe_kept(self, name: str, path: str) -> Object:
+        if name in self._kept:
+            return self._object(self._kept[name])
+        return self._base.observe_kept(name, path) if self._base is not None else ABSENT
 
     def read(self, path: str) -> bytes:
         return b"".join(self.chunks(path))
@@ -238,6 +245,27 @@ class Tree:
         self._refuse_other_file_system(inode, directory, path)
         self._replace(path, inode)
         self._undone.set(inode, "links", inode.links + 1)
+
+    def keep(self, path: str, name: str) -> None:
+        inode = self._existing(path)
+        if self._kept.setdefault(name, inode) is not inode:
+            raise HostError(f"another inode is already kept as {name}", path=path)
+        self._undone.set(inode, "links", inode.links + 1)
+
+    def kept_folder(self, path: str) -> str:  # noqa: ARG002 - they have no place in the tree
+        return ""
+
+    def restore_kept(self, name: str, path: str, label: str) -> None:  # noqa: ARG002 - nothing is temporary here
+        inode = self._kept.get(name)
+        if inode is None:
+            raise HostError(f"no inode is kept as {name}", path=path)
+        directory, base, _ = self._parent(path)
+        if self._child(directory, base) is not inode:
+            self._replace(path, inode)
+            self._undone.set(inode, "links", inode.links + 1)
+
+    def drop_kept(self, name: str, path: str) -> None:  # noqa: ARG002 - all are in one place here
+        self._kept.pop(name, None)
 
     def move(self, source: str, destination: str) -> None:
         directory, name, at = self._parent(source)

@@ -18,7 +18,7 @@ StepStatus = Literal[
 Conclusion = Literal["done", "failed", "not-done", "in-doubt", "assumed-done", "assumed-not-done", "skipped"]
 What = Literal[
     "intended", "done", "failed", "not-done", "in-doubt", "assumed-done", "assumed-not-done", "skipped",
-    "undone", "amended", "run-ended", "confirmed", "deadline-armed", "elapsed", "past-undo",
+    "undone", "amended", "run-ended", "confirmed", "deadline-armed", "deadline-tick", "elapsed", "past-undo",
 ]  # fmt: skip
 
 

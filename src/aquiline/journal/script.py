@@ -20,6 +20,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from aquiline.changes.canonical import encode
 from aquiline.changes.kinds import (
@@ -30,8 +31,8 @@ from aquiline.changes.kinds import (
     ReactSignal,
     ReactUnit,
     Restore,
-    SetMetadata,
 )
+from aquiline.changes.perform import keeps_inode
 from aquiline.changes.steps import Step
 from aquiline.errors import HostError
 from aquiline.host.objects import Absent, Directory, Object, RegularFile, Symlink, sha256
@@ -48,13 +49,13 @@ class UndoScript:
     """The undo script of one run."""
 
     def __init__(
-        self, state: StateDirectory, run: str, root: str = "/", *, kept: Callable[[str, str], str] | None = None
+        self, state: StateDirectory, run: str, root: str = "/", *, kept: Callable[[str], str] = lambda _path: ""
     ) -> None:
         self.path = state.undo / f"{run}.sh"
         self._state = state
         self._run = run
         self._root = root
-        #: Given path and name of a kept inode: where on the host it lies, below the root.
+        #: Given a path: the folder below the root for inodes kept of its file system; empty: the state directory's.
         self._kept = kept
         self._shells = Shells(state)
         self._chunks = 0
@@ -191,9 +192,7 @@ class UndoScript:
     def _undo(self, text: shell.Text, step: Step, change: Change) -> None:
         if isinstance(change, Restore):
             kept = self._kept_word(text, step, change)
-            shell.put_back(
-                text, change.path, change.object, kept=kept, is_same=_keeps_inode(step), shells=self._shells.name
-            )
+            shell.put_back(text, change.path, change.object, kept=kept, same=_same(step), shells=self._shells.name)
         else:
             shell.do(text, change, {}, self._shells.name)
 
@@ -203,8 +202,9 @@ class UndoScript:
         if change.kept.startswith("/"):
             return '"$AQ_ROOT"' + text.word(change.kept)
         name = f"{self._run}-{step.number}" if change.kept == "inode" else change.kept
-        if self._kept is not None:
-            return '"$AQ_ROOT"' + text.word(self._kept(change.path, name))
+        folder = self._kept(change.path)
+        if folder:
+            return '"$AQ_ROOT"' + text.word(f"{folder}/{name}")
         return '"$AQ_STATE/links/"' + text.word(name)
 
     def _parent(self, path: str, mtime_ns: int) -> list[str]:
@@ -267,15 +267,14 @@ def _restored_directories(steps: Iterable[Step]) -> Iterator[tuple[str, int]]:
                 yield change.path, change.object.metadata.mtime_ns
 
 
-def _keeps_inode(step: Step) -> bool:
-    """Return whether the step left inode and content as they were, so that only metadata is to be restored."""
-    if isinstance(step.change, SetMetadata):
-        return True
+def _same(step: Step) -> Literal["", "1", "strip"]:
+    """Say whether the step left inode and content as they were, and whether it gave them attributes that must go."""
     match [at.object for at in step.before], [at.object for at in step.after]:
-        case [RegularFile() as before], [RegularFile() as after]:
-            return before.sha256 == after.sha256 and before.links == after.links
+        case [RegularFile() as before], [RegularFile() as after] if keeps_inode(step):
+            gained = dict(after.metadata.xattrs).keys() - dict(before.metadata.xattrs).keys()
+            return "strip" if gained else "1"
         case _:
-            return False
+            return ""
 
 
 # ---- attributes ---------------------------------------------------------------------------------------------------

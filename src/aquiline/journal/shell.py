@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from typing import assert_never
+from typing import Literal, assert_never
 
 from aquiline.changes.canonical import encode
 from aquiline.changes.kinds import (
@@ -166,12 +166,14 @@ def _dress(metadata: Metadata, shell: str, *, exact: bool) -> tuple[str, ...]:
     return (f"{metadata.mode:o}", str(metadata.uid), str(metadata.gid), time, shell)
 
 
-def put_back(text: Text, path: str, found: Object, *, kept: str, is_same: bool, shells: Shells) -> None:
+def put_back(
+    text: Text, path: str, found: Object, *, kept: str, same: Literal["", "1", "strip"], shells: Shells
+) -> None:
     """Add what restores `found` at `path`."""
     match found:
         case RegularFile():
             dress = _dress(found.metadata, shells(found), exact=True)
-            text.call("aq_file", path, found.sha256, Raw(kept), "1" if is_same else "", *dress)
+            text.call("aq_file", path, found.sha256, Raw(kept), same, *dress)
         case _:
             make(text, path, found, shells=shells, exact=True)
 
@@ -230,7 +232,7 @@ def do(text: Text, change: Change, after: Mapping[str, Object], shells: Shells) 
             stage_content(text, path, change.content)
             _make_or_guess(text, change, after, shells)
         case Restore():
-            put_back(text, path, change.object, kept="''", is_same=False, shells=shells)
+            put_back(text, path, change.object, kept="''", same="", shells=shells)
         case MakeDirectory() | MakeSymlink() | MakeSpecial() | SetMetadata():
             _make_or_guess(text, change, after, shells)
         case Validate():

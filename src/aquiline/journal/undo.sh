@@ -224,9 +224,15 @@ aq_stored() {
 }
 
 # aq_file PATH SHA256 KEPT SAME MODE UID GID MTIME SHELL: puts a regular file back.
-# SAME: the run left the inode that was there, and its content.
+# SAME: "1" where the run left the inode that was there, and its content; "strip" where it also gave it attributes that
+# must go: coreutils can take none away, so the file is copied without any.
 aq_file() {
     aq_stage "$1" || return 1
+    if [ "$4" = strip ] && aq_has_content "$2" 1; then
+        cp -T -- "$aq_t" "$aq_tmp" || { aq_drop "$1: copying it"; return 1; }
+        aq_place "$1" "$5" "$6" "$7" "$8" "$9"
+        return
+    fi
     aq_is_kept=''
     if [ -n "$3" ] && [ -f "$3" ]; then
         if [ ! "$3" -ef "$aq_t" ]; then

@@ -39,6 +39,22 @@ def order(sections: Mapping[str, ComponentSection]) -> Order:
     return Order(names=_sorted(followers), notes=tuple(notes))
 
 
+def ancestors(sections: Mapping[str, ComponentSection]) -> dict[str, frozenset[str]]:
+    """Return for each active component all those it depends on, directly or not. The sections must have no loop."""
+    before: dict[str, set[str]] = {name: set() for name, section in sections.items() if section.active}
+    for name, section in sections.items():
+        if name not in before:
+            continue
+        before[name] |= {one for one in section.pre if one in before}
+        for one in section.post:
+            if one in before:
+                before[one].add(name)
+    found: dict[str, frozenset[str]] = {}
+    for name in order(sections).names:
+        found[name] = frozenset(before[name]).union(*(found[one] for one in before[name]))
+    return found
+
+
 def _sorted(followers: Mapping[str, set[str]]) -> tuple[str, ...]:
     """Return the names so that each stands before its followers, without recursion: a profile may chain thousands."""
     finished: dict[str, None] = {}

@@ -1,0 +1,212 @@
+"""Dry-run and live run of a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import msgspec
+
+from aquiline.agent.session import Session, registry_for
+from aquiline.agent.undoing import take_back
+from aquiline.changes.perform import Performed
+from aquiline.changes.steps import Plan, Step
+from aquiline.errors import AquilineError, Interrupted, IrreversibleRefused, PlanStale
+from aquiline.execution import deadline
+from aquiline.execution.executor import Ended, Executor, NextStage
+from aquiline.host.objects import without_times
+from aquiline.journal.store import Journal
+from aquiline.planning.planner import plan as plan_stage
+from aquiline.profile import Profile
+
+OnStep = Callable[[Step, Performed], None]
+OnFailure = Literal["stop", "undo"]
+
+
+class RunEnded(msgspec.Struct, frozen=True):
+    """How a command that changes the host ended."""
+
+    exit_status: int
+    #: Empty where there was nothing to do and so no run.
+    run: str = ""
+    status: str = "unchanged"
+    plan: Plan | None = None
+    failed: Step | None = None
+    error: AquilineError | None = None
+    #: The undo run that took a failed run back.
+    undo_run: str = ""
+
+
+class SavedPlan(msgspec.Struct, frozen=True):
+    """A plan kept in a file, with the profile it was made from: later stages are planned from that."""
+
+    plan: Plan
+    profile: dict[str, object]
+    #: The host's name, where the profile does not say it.
+    name: str = ""
+
+
+def dry_run(session: Session, profile: Profile, *, only: Iterable[str] = ()) -> Plan:
+    """Return what `profile` would do to this host. Nothing is written anywhere."""
+    with session.reading() as journal:
+        return _plan(session, journal, profile, only)
+
+
+def _plan(session: Session, journal: Journal, profile: Profile, only: Iterable[str]) -> Plan:
+    return plan_stage(profile, session.host, registry_for(profile), session.known(journal, profile), only=only)
+
+
+def apply(
+    session: Session,
+    profile: Profile,
+    *,
+    saved: Plan | None = None,
+    only: Iterable[str] = (),
+    on_failure: OnFailure = "stop",
+    allow_irreversible: bool = False,
+    confirm_within: float = 0.0,
+    change_ids: tuple[str, ...] = (),
+    on_step: OnStep = lambda _step, _performed: None,
+    on_plan: Callable[[Plan], None] = lambda _plan: None,
+    before_first_step: Callable[[str], None] = lambda _run: None,
+) -> RunEnded:
+    """Bring this host to `profile`; `saved` is applied exactly or refused as stale.
+
+    Raises:
+        HostLocked, RunInterrupted, HostFrozen, IrreversibleRefused, PlanStale: before anything was changed.
+    """
+    with session.changing("apply") as journal:
+        session.refuse_interrupted(journal)
+        session.refuse_frozen(journal)
+        plan = saved if saved is not None else _plan(session, journal, profile, only)
+        if saved is not None:
+            refuse_stale(session, saved)
+        on_plan(plan)
+        allow_irreversible |= session.policy().irreversible == "allow"
+        refuse_irreversible(plan, allow=allow_irreversible)
+        live = journal.live()
+        is_live = live is not None and live.profile == profile.digest and set(change_ids) <= set(live.change_ids)
+        has_failed = any(report.state == "failed" for report in plan.components.values())
+        if not plan.steps and is_live and not _deferred(plan):
+            return RunEnded(15 if has_failed else 0, plan=plan)
+        session.archive.put(profile)
+        run = journal.begin_run(
+            session.header(
+                "apply", profile=profile.digest, change_ids=tuple(sorted(change_ids)), confirm_within=confirm_within,
+                components={name: report.version for name, report in plan.components.items() if report.version},
+            )
+        ).id  # fmt: skip
+        if confirm_within:
+            deadline.arm(journal, run, confirm_within)
+        before_first_step(run)
+        live_run = _LiveRun(session, journal, run, plan, profile, on_step)
+        return live_run.perform(stages_after(session, journal, profile, allow_irreversible), on_failure)
+
+
+def _deferred(plan: Plan) -> set[str]:
+    return {name for name, report in plan.components.items() if report.state == "deferred"}
+
+
+def stages_after(session: Session, journal: Journal, profile: Profile, allow_irreversible: bool) -> NextStage:
+    """Return the planning function that an executor asks for what was deferred."""
+
+    def next_stage(stage: Plan, number: int) -> Plan | None:
+        waiting = _deferred(stage)
+        if not waiting:
+            return None
+        following = plan_stage(
+            profile, session.host, registry_for(profile), session.known(journal, profile),
+            only=(), remaining=waiting, stage=stage.stage + 1, first_number=number,
+        )  # fmt: skip
+        refuse_irreversible(following, allow=allow_irreversible)
+        if _deferred(following) == waiting and not following.steps:
+            raise AquilineError(f"{', '.join(sorted(waiting))} wait for something that no step of this plan does")
+        return following
+
+    return next_stage
+
+
+class _LiveRun:
+    """A run that the journal has begun."""
+
+    def __init__(
+        self, session: Session, journal: Journal, run: str, plan: Plan, profile: Profile, on_step: OnStep
+    ) -> None:
+        self._session = session
+        self._journal = journal
+        self._run = run
+        self._plan = plan
+        self._profile = profile
+        self._on_step = on_step
+
+    def perform(self, next_stage: NextStage, on_failure: OnFailure) -> RunEnded:
+        """Perform the plan and the stages after it."""
+        session = self._session
+        executor = Executor(
+            session.host, self._journal, session.state, session.preimages, self._run, on_step=self._on_step
+        )
+        ended = executor.execute(self._plan, next_stage)
+        if ended.status == "failed":
+            return self._failed(ended, on_failure)
+        header = self._journal.run(self._run).header
+        brought = _now_live(self._journal, header.change_ids)
+        self._journal.end_run(self._run, ended.status, (self._profile.digest, brought))
+        if ended.status == "partial":
+            return RunEnded(15, self._run, "partial", self._plan)
+        return RunEnded(18 if header.confirm_within else 0, self._run, "done", self._plan)
+
+    def _failed(self, ended: Ended, on_failure: OnFailure) -> RunEnded:
+        self._journal.end_run(self._run, "failed")
+        if on_failure == "undo":
+            return self._undo(ended)
+        return RunEnded(_status_of(ended.error), self._run, "failed", self._plan, ended.failed, ended.error)
+
+    def _undo(self, ended: Ended) -> RunEnded:
+        def ended_as(status: int, words: str, error: AquilineError | None, undo_run: str = "") -> RunEnded:
+            return RunEnded(status, self._run, words, self._plan, ended.failed, error, undo_run)
+
+        try:
+            undone = take_back(self._session, self._journal, [self._journal.run(self._run)], on_step=self._on_step)
+        except AquilineError as error:
+            return ended_as(20, "failed, undo failed", error)
+        if undone.exit_status:
+            return ended_as(20, "failed, undo failed", undone.error or ended.error, undone.run)
+        return ended_as(16, "failed and undone", ended.error, undone.run)
+
+
+def _status_of(error: AquilineError | None) -> int:
+    """Return the exit status of a run that a step ended: stale and interrupted are their own, all else is 15."""
+    return error.exit_status if isinstance(error, PlanStale | Interrupted) else 15
+
+
+def _now_live(journal: Journal, brought: tuple[str, ...]) -> tuple[str, ...]:
+    live = journal.live()
+    return tuple(sorted({*brought, *(live.change_ids if live is not None else ())}))
+
+
+def refuse_irreversible(plan: Plan, *, allow: bool) -> None:
+    """Refuse a plan with a step that has no undo, unless that is allowed (R16, R24)."""
+    steps = [step for step in plan.steps if step.undo.class_ == "irreversible"]
+    if steps and not allow:
+        listed = "; ".join(f"step {step.number}, {step.description}: {step.undo.reason}" for step in steps)
+        raise IrreversibleRefused(
+            f"{len(steps)} of {len(plan.steps)} steps cannot be taken back: {listed}",
+            hint="--allow-irreversible does it all the same",
+        )
+
+
+def refuse_stale(session: Session, plan: Plan) -> None:
+    """Refuse a saved plan where the host is not what it was made for; every step is looked at before the first runs."""
+    seen: set[str] = set()
+    stale = []
+    for step in plan.steps:
+        for at in step.before:
+            if at.path not in seen and without_times(session.host.observe(at.path)) != without_times(at.object):
+                stale.append(at.path)
+            seen.add(at.path)
+        seen.update(at.path for at in step.after)
+    if stale:
+        raise PlanStale(
+            f"{len(stale)} of {len(seen)} objects are not what they were when this was planned: {', '.join(stale[:5])}",
+            hint="plan again",
+        )

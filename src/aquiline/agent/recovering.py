@@ -1,0 +1,207 @@
+"""After a crash, and after a deadline: finish a run or take it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from aquiline.agent.applying import stages_after
+from aquiline.agent.session import Session
+from aquiline.agent.undoing import OnStep, restore_directory_times, take_back
+from aquiline.errors import AquilineError, RunInterrupted, UsageError
+from aquiline.execution import deadline
+from aquiline.execution.executor import Ended, Executor
+from aquiline.execution.recovery import Assumption, Settled, in_effect, outstanding, settle, write_verdicts
+from aquiline.journal.records import RunRecord
+from aquiline.journal.store import Journal
+
+Direction = Literal["finish", "undo"]
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """How a recovery ended."""
+
+    exit_status: int
+    #: The run that was interrupted.
+    run: str
+    status: str
+    settled: tuple[Settled, ...] = ()
+    error: AquilineError | None = None
+
+
+def recover(
+    session: Session,
+    direction: Direction,
+    *,
+    assumptions: Mapping[int, Assumption] | None = None,
+    on_step: OnStep = lambda _step, _performed: None,
+) -> Recovered:
+    """Finish the interrupted run, or take it back.
+
+    A crash inside an undo that was itself a recovery leaves two open runs; the older one is finished or taken back.
+
+    Raises:
+        RunInterrupted: a step is in doubt and nothing decides it; `assumptions` does, by step number.
+    """
+    with session.changing(f"recover --{direction}") as journal:
+        open_runs = journal.open_runs()
+        if not open_runs:
+            return Recovered(0, "", "nothing to recover")
+        base, *recoveries = open_runs
+        settled = _settle_all(session, journal, open_runs, assumptions)
+        if direction == "finish":
+            for recovery in recoveries:
+                journal.end_run(recovery.id, "interrupted")
+            return _finish(session, journal, base, settled, on_step)
+        return _undo(session, journal, base, recoveries, settled, on_step)
+
+
+def _settle_all(
+    session: Session, journal: Journal, open_runs: Sequence[RunRecord], assumptions: Mapping[int, Assumption] | None
+) -> tuple[Settled, ...]:
+    found: list[Settled] = []
+    for run in open_runs:
+        settled = settle(journal.steps(run.id), session.host, assumptions)
+        write_verdicts(journal, run.id, settled)
+        found += settled
+    doubtful = [one for one in found if one.verdict == "in-doubt"]
+    if doubtful:
+        one = doubtful[0]
+        flags = " ".join(f"--assume {each.record.number}=done|not-done" for each in doubtful)
+        raise RunInterrupted(
+            f"step {one.record.number} of run {one.record.run} is in doubt, {one.record.description}: {one.why}",
+            hint=f"look at the host, then say so: {flags}",
+        )
+    return tuple(found)
+
+
+def _executor(session: Session, journal: Journal, run: str, on_step: OnStep) -> Executor:
+    return Executor(session.host, journal, session.state, session.preimages, run, on_step=on_step)
+
+
+def _finish(
+    session: Session, journal: Journal, base: RunRecord, settled: tuple[Settled, ...], on_step: OnStep
+) -> Recovered:
+    executor = _executor(session, journal, base.id, on_step)
+    ended = executor.perform(outstanding(journal.steps(base.id)))
+    if ended.status != "failed" and base.header.kind == "apply":
+        ended = _later_stages(session, journal, base, executor)
+    if ended.status == "failed":
+        journal.end_run(base.id, "failed")
+        return Recovered(15, base.id, "failed", settled, ended.error)
+    if base.header.kind != "apply":
+        restore_directory_times(session, journal, [journal.run(name) for name in base.header.undoes])
+    live = (base.header.profile, base.header.change_ids)
+    journal.end_run(base.id, ended.status, live)
+    return Recovered(18 if base.header.confirm_within else 0, base.id, ended.status, settled)
+
+
+def _later_stages(session: Session, journal: Journal, base: RunRecord, executor: Executor) -> Ended:
+    """Plan and perform what had been deferred when the crash came; the profile is in the archive."""
+    stages = journal.plans(base.id)
+    profile = session.archive.get(base.header.profile)
+    if not stages:
+        return Ended("done")
+    steps = journal.steps(base.id)
+    number = steps[-1].number + 1 if steps else 1
+    following = stages_after(session, journal, profile, allow_irreversible=False)(stages[-1], number)
+    if following is None:
+        failed = any(report.state == "failed" for stage in stages for report in stage.components.values())
+        return Ended("partial" if failed else "done")
+    return executor.execute(following, stages_after(session, journal, profile, allow_irreversible=False))
+
+
+def _undo(
+    session: Session,
+    journal: Journal,
+    base: RunRecord,
+    recoveries: Sequence[RunRecord],
+    settled: tuple[Settled, ...],
+    on_step: OnStep,
+) -> Recovered:
+    for one in settled:
+        if one.verdict == "run-again":
+            _run_again(session, journal, one, on_step)
+    for recovery in recoveries:
+        executor = _executor(session, journal, recovery.id, on_step)
+        ended = executor.perform(outstanding(journal.steps(recovery.id)))
+        if ended.status == "failed":
+            return Recovered(17, base.id, "undo incomplete", settled, ended.error)
+        journal.end_run(recovery.id, "done" if recovery.steps else "interrupted")
+    if in_effect(journal.steps(base.id)):
+        undone = take_back(session, journal, [base], kind="recovery", recovers=base.id, on_step=on_step)
+        if undone.exit_status:
+            return Recovered(17, base.id, "undo incomplete", settled, undone.error)
+    restore_directory_times(session, journal, [base])
+    journal.end_run(base.id, "undone")
+    return Recovered(0, base.id, "undone", settled)
+
+
+def _run_again(session: Session, journal: Journal, settled: Settled, on_step: OnStep) -> None:
+    """Bring an idempotent command that is in doubt to its end, so that its undo finds what it expects (D12)."""
+    ended = _executor(session, journal, settled.record.run, on_step).perform([settled.record.known])
+    if ended.error is not None:
+        raise ended.error
+
+
+# ---- confirm or revert ----------------------------------------------------------------------------------------------
+
+
+def confirm(session: Session, selector: str | None = None) -> str:
+    """Keep a run that waits for confirmation; returns its id.
+
+    Raises:
+        UsageError: no run waits.
+    """
+    with session.changing("confirm") as journal:
+        run = _waiting(journal, selector)
+        journal.record(run.id, 0, "confirmed")
+        return run.id
+
+
+def _waiting(journal: Journal, selector: str | None) -> RunRecord:
+    if selector is None:
+        found = next((run for run in journal.runs() if run.awaits_confirmation), None)
+        if found is None:
+            raise UsageError("no run waits for confirmation", hint="`aquiline log` lists the runs")
+        return found
+    run = journal.run(selector)
+    if not run.awaits_confirmation:
+        raise UsageError(f"run {run.id} does not wait for confirmation")
+    return run
+
+
+def revert_expired(
+    session: Session,
+    *,
+    on_step: OnStep = lambda _step, _performed: None,
+    is_expired: Callable[[float], bool] = lambda left: left <= 0,
+) -> list[str]:
+    """Take back every run whose deadline is over; returns their ids. Anybody may call it, any number of times."""
+    with session.reading() as journal:
+        if not any(
+            run.awaits_confirmation and is_expired(deadline.remaining(journal, run.id)) for run in journal.runs()
+        ):
+            return []
+    reverted = []
+    with session.changing("revert") as journal:
+        for run in journal.runs():
+            if not run.awaits_confirmation or not is_expired(deadline.remaining(journal, run.id)):
+                continue
+            journal.record(run.id, 0, "elapsed")
+            _revert(session, journal, run, on_step)
+            reverted.append(run.id)
+    return reverted
+
+
+def _revert(session: Session, journal: Journal, run: RunRecord, on_step: OnStep) -> None:
+    if run.open:
+        settled = _settle_all(session, journal, journal.open_runs(), None)
+        base, *recoveries = journal.open_runs()
+        _undo(session, journal, base, recoveries, settled, on_step)
+        return
+    undone = take_back(session, journal, [run], on_step=on_step)
+    if undone.error is not None:
+        raise undone.error

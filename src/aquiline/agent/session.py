@@ -1,0 +1,199 @@
+"""One host, opened: its tree, its state directory, its policy; and the checks that stand before every run."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from aquiline import __version__
+from aquiline.changes.kinds import Reaction
+from aquiline.components import installed
+from aquiline.errors import HostFrozen, JournalError, RunInterrupted
+from aquiline.execution.policy import Policy, load_policy
+from aquiline.host.objects import At
+from aquiline.host.real import RealHost
+from aquiline.journal.preimages import PreimageStore
+from aquiline.journal.records import RunHeader, RunKind
+from aquiline.journal.state import StateDirectory
+from aquiline.journal.store import Journal
+from aquiline.planning.planner import Known, Owed
+from aquiline.profile import Profile, ProfileArchive
+
+DEFAULT_STATE = "var/lib/aquiline"
+TEMPLATES = "etc/aquiline/templates"
+
+
+class Freeze(msgspec.Struct, frozen=True):
+    """Why no run starts on this host."""
+
+    reason: str
+    by: str
+    #: Seconds since the epoch, for show.
+    since: float
+
+
+class Session:
+    """One host, opened. Use it as a context."""
+
+    def __init__(self, root: str = "/", state: str | None = None, *, templates: str | None = None) -> None:
+        self.root = str(Path(root).absolute())
+        place = state if state is not None else Path(self.root, DEFAULT_STATE)
+        self.state = StateDirectory(place, must_persist=self.root == "/")
+        self.host = RealHost(self.root, kept=self.state.links)
+        self.preimages = PreimageStore(self.state)
+        self.archive = ProfileArchive(self.state.profiles)
+        self._templates = Path(templates) if templates is not None else Path(self.root, TEMPLATES)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.host.close()
+
+    @contextmanager
+    def changing(self, purpose: str) -> Iterator[Journal]:
+        """Hold the host's lock and its journal open for writing.
+
+        Raises:
+            HostLocked: somebody else does.
+        """
+        self.state.create()
+        with self.state.lock(purpose), Journal.open(self.state) as journal:
+            yield journal
+
+    @contextmanager
+    def reading(self) -> Iterator[Journal]:
+        """Hold the journal open for reading; nothing on disk changes, no lock is taken."""
+        with Journal.open(self.state, read_only=True) as journal:
+            yield journal
+
+    # ---- gates ----------------------------------------------------------------------------------------------------
+
+    def policy(self) -> Policy:
+        """Return the host's policy as it stands now."""
+        return load_policy(self.root)
+
+    def refuse_interrupted(self, journal: Journal) -> None:
+        """Refuse to start where an earlier run did not end."""
+        for run in journal.open_runs():
+            done = sum(1 for step in journal.steps(run.id) if step.status in ("done", "assumed-done"))
+            raise RunInterrupted(
+                f"run {run.id} ({run.header.kind}) stopped half way: {done} of {run.steps} steps done",
+                hint="`aquiline recover` takes it back to how it was; `aquiline recover --finish` completes it",
+            )
+
+    def refuse_frozen(self, journal: Journal) -> None:
+        """Refuse to start where a person, the policy or a waiting confirmation says so."""
+        policy, frozen = self.policy(), self.frozen()
+        if policy.freeze:
+            raise HostFrozen(f"this host's policy says freeze: {policy.freeze}", hint="edit its policy.toml")
+        if frozen is not None:
+            raise HostFrozen(f"frozen by {frozen.by}: {frozen.reason}", hint="`aquiline thaw` lifts it")
+        waiting = next((run for run in journal.runs() if run.awaits_confirmation), None)
+        if waiting is not None:
+            raise HostFrozen(
+                f"run {waiting.id} waits for confirmation",
+                hint="`aquiline confirm` keeps it, `aquiline undo` takes it back",
+            )
+        if policy.runs_per_hour:
+            recent = sum(1 for run in journal.runs() if run.header.started > time.time() - 3600)
+            if recent >= policy.runs_per_hour:
+                raise HostFrozen(f"{recent} runs in the last hour; this host's policy allows {policy.runs_per_hour}")
+
+    def frozen(self) -> Freeze | None:
+        """Return who froze this host and why, None where nobody did."""
+        try:
+            return msgspec.json.decode((self.state.path / "frozen").read_bytes(), type=Freeze)
+        except FileNotFoundError:
+            return None
+        except msgspec.MsgspecError as error:
+            raise JournalError(f"{self.state.path}/frozen cannot be read: {error}") from None
+
+    def freeze(self, reason: str) -> None:
+        """Let no run start on this host until `thaw`."""
+        self.state.create()
+        freeze = Freeze(reason or "no reason given", person(), time.time())
+        (self.state.path / "frozen").write_bytes(msgspec.json.encode(freeze))
+
+    def thaw(self) -> None:
+        """Lift a freeze; none there is success."""
+        (self.state.path / "frozen").unlink(missing_ok=True)
+
+    # ---- what planning is told ------------------------------------------------------------------------------------
+
+    def known(self, journal: Journal, profile: Profile | None) -> Known:
+        """Return what planning is told besides profile and host."""
+        policy = self.policy()
+        last = journal.last_values()
+
+        def last_value(path: str) -> At | None:
+            return At(path, last[path]) if path in last else None
+
+        return Known(
+            last_value=last_value,
+            owed=[Owed(debt.reaction, debt.component, debt.run) for debt in journal.debts()],
+            templates=self._template,
+            forbids=policy.forbids,
+            never_undone=policy.is_never_undone,
+            facts=facts_of(profile) if profile is not None else {},
+            secret_key=self._secret_key(),
+        )
+
+    def owed(self, journal: Journal, runs: set[str]) -> list[tuple[Reaction, str]]:
+        """Return the reactions that these runs still owe, with their components."""
+        return [(debt.reaction, debt.component) for debt in journal.debts() if debt.run in runs]
+
+    def _template(self, relative: str) -> str | None:
+        place = (self._templates / relative).resolve()
+        if not place.is_relative_to(self._templates.resolve()) or not place.is_file():
+            return None
+        return place.read_text("utf-8")
+
+    def _secret_key(self) -> bytes:
+        """Return the key of the digests of secrets: the domain's where the host has been given one."""
+        try:
+            return (self.state.path / "domain.key").read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def header(self, kind: RunKind, **details: Any) -> RunHeader:
+        """Return the header of a run that begins now."""
+        return RunHeader(
+            kind=kind, started=time.time(), tool=__version__, user=person(), argv=tuple(sys.argv), pid=os.getpid(),
+            **details,
+        )  # fmt: skip
+
+
+def registry_for(profile: Profile) -> Mapping[str, Any]:
+    """Return the installed components that `profile` names."""
+    return installed(profile.components())
+
+
+def person() -> str:
+    """Return who asks: the user behind sudo where there is one."""
+    return os.environ.get("SUDO_USER") or getpass.getuser()
+
+
+def facts_of(profile: Profile) -> dict[str, str]:
+    """Return the host's own facts by placeholder name: what differs between hosts that are otherwise alike (D8)."""
+    facts: dict[str, str] = {}
+    if profile.name:
+        facts["host"] = profile.name
+        facts["shortname"] = profile.name.partition(".")[0]
+    interfaces = profile.at("/system/network/interfaces")
+    for name, interface in sorted(interfaces.items() if isinstance(interfaces, dict) else ()):
+        if isinstance(interface, dict) and isinstance(interface.get("ip"), str):
+            facts[f"ip.{name}"] = interface["ip"]
+    cards = profile.at("/hardware/cards/nic")
+    for name, card in sorted(cards.items() if isinstance(cards, dict) else ()):
+        if isinstance(card, dict) and isinstance(card.get("hwaddr"), str):
+            facts[f"mac.{name}"] = card["hwaddr"]
+    return facts

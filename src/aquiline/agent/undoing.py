@@ -1,0 +1,238 @@
+"""Undo and redo: runs taken back by what their journal says, as new runs (P8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from aquiline.agent.session import Session
+from aquiline.changes import perform
+from aquiline.changes.kinds import Restore
+from aquiline.changes.perform import Performed
+from aquiline.changes.steps import Step
+from aquiline.errors import AquilineError, HostFrozen, UndoConflict, UsageError
+from aquiline.execution.executor import Executor
+from aquiline.execution.recovery import in_effect
+from aquiline.execution.undo import Choice, Choices, UndoPlan, plan_undo
+from aquiline.journal.records import RunKind, RunRecord, StepRecord
+from aquiline.journal.store import Journal
+
+OnStep = Callable[[Step, Performed], None]
+
+
+class Undone(msgspec.Struct, frozen=True):
+    """How an undo ended."""
+
+    exit_status: int
+    run: str = ""
+    undo: UndoPlan | None = None
+    #: The runs that were taken back, newest first.
+    runs: tuple[str, ...] = ()
+    failed: Step | None = None
+    error: AquilineError | None = None
+
+
+def select(
+    journal: Journal, selector: str | None = None, *, last: int = 0, to: datetime | None = None
+) -> list[RunRecord]:
+    """Return the runs that a person means, newest first: those that brought something and still stand.
+
+    Raises:
+        UsageError: there is no such run, it has been taken back already, or it is itself an undo.
+    """
+    if last or to is not None:
+        standing = [run for run in journal.runs() if run.header.kind in ("apply", "redo") and _stands(journal, run)]
+        if to is not None:
+            standing = [run for run in standing if run.header.started > to.timestamp()]
+        return standing[:last] if last else standing
+    run = journal.run(selector or "last")
+    if selector in (None, "last") and run.header.kind in ("undo", "recovery"):
+        raise UsageError(
+            f"the last run, {run.id}, is itself an undo", hint=f"`aquiline redo {' '.join(run.header.undoes)}`"
+        )
+    if run.header.kind in ("undo", "recovery"):
+        raise UsageError(
+            f"run {run.id} is an undo", hint=f"`aquiline redo {' '.join(run.header.undoes)}` takes it back"
+        )
+    if not _stands(journal, run):
+        raise UsageError(
+            f"run {run.id} has nothing left to take back", hint=f"`aquiline show {run.id}` says by what it was undone"
+        )
+    return [run]
+
+
+def _stands(journal: Journal, run: RunRecord) -> bool:
+    return any(one.step is None or one.undo.class_ for one in in_effect(journal.steps(run.id)))
+
+
+def preview(session: Session, runs: Sequence[RunRecord], choices: Mapping[str, Choice] | None = None) -> UndoPlan:
+    """Return what taking `runs` back would do. Nothing is written anywhere."""
+    with session.reading() as journal:
+        return _plan(session, journal, _records(journal, runs), choices or {})
+
+
+def _records(journal: Journal, runs: Sequence[RunRecord]) -> list[StepRecord]:
+    found: list[StepRecord] = []
+    for run in sorted(runs, key=lambda one: -one.sequence):
+        records = journal.steps(run.id)
+        found += in_effect(records)
+        found += [one for one in records if one.status == "failed" and one.kind in ("run_command", "run_script")]
+    return found
+
+
+def _plan(session: Session, journal: Journal, records: Sequence[StepRecord], choices: Mapping[str, Choice]) -> UndoPlan:
+    known = session.known(journal, None)
+    return plan_undo(
+        sorted_by_run(journal, records),
+        session.host,
+        session.preimages,
+        choices=Choices(choices),
+        never_undone=known.never_undone,
+        owed=session.owed(journal, {record.run for record in records}),
+        secret_key=known.secret_key,
+    )
+
+
+def sorted_by_run(journal: Journal, records: Sequence[StepRecord]) -> list[StepRecord]:
+    """Return `records` newest run first, each run's in the order they were done."""
+    sequence = {run.id: run.sequence for run in journal.runs()}
+    return sorted(records, key=lambda one: (-sequence[one.run], one.number))
+
+
+def undo(
+    session: Session,
+    runs: Sequence[RunRecord],
+    *,
+    choices: Mapping[str, Choice] | None = None,
+    on_step: OnStep = lambda _step, _performed: None,
+) -> Undone:
+    """Take `runs` back.
+
+    Raises:
+        UndoConflict: somebody changed what would be restored, and nobody chose what to do; nothing was changed.
+    """
+    with session.changing("undo") as journal:
+        session.refuse_interrupted(journal)
+        _refuse_hold(session)
+        return take_back(session, journal, runs, choices=choices, on_step=on_step)
+
+
+def _refuse_hold(session: Session) -> None:
+    frozen = session.frozen()
+    if frozen is not None:
+        raise HostFrozen(f"frozen by {frozen.by}: {frozen.reason}", hint="`aquiline thaw` lifts it")
+
+
+def redo(
+    session: Session,
+    run: RunRecord,
+    *,
+    choices: Mapping[str, Choice] | None = None,
+    on_step: OnStep = lambda _step, _performed: None,
+) -> Undone:
+    """Take back the undo of `run`, from the undo run's own pre-images.
+
+    Raises:
+        UsageError: it has not been undone.
+    """
+    with session.changing("redo") as journal:
+        session.refuse_interrupted(journal)
+        _refuse_hold(session)
+        undoer = next(
+            (one for one in journal.runs() if run.id in one.header.undoes and in_effect(journal.steps(one.id))), None
+        )
+        if undoer is None:
+            raise UsageError(f"run {run.id} has not been undone", hint="`aquiline log` lists what has")
+        records = [
+            one for one in _records(journal, [undoer]) if one.step is None or one.known.cause.run in ("", run.id)
+        ]
+        return _execute(session, journal, "redo", [undoer], records, choices=choices or {}, on_step=on_step, brings=run)
+
+
+def take_back(
+    session: Session,
+    journal: Journal,
+    runs: Sequence[RunRecord],
+    *,
+    kind: RunKind = "undo",
+    recovers: str = "",
+    choices: Mapping[str, Choice] | None = None,
+    on_step: OnStep = lambda _step, _performed: None,
+) -> Undone:
+    """Take `runs` back; the caller holds the lock."""
+    records = _records(journal, runs)
+    return _execute(session, journal, kind, runs, records, choices=choices or {}, on_step=on_step, recovers=recovers)
+
+
+def _execute(
+    session: Session,
+    journal: Journal,
+    kind: RunKind,
+    runs: Sequence[RunRecord],
+    records: Sequence[StepRecord],
+    *,
+    choices: Mapping[str, Choice],
+    on_step: OnStep,
+    recovers: str = "",
+    brings: RunRecord | None = None,
+) -> Undone:
+    undo_plan = _plan(session, journal, records, choices)
+    names = tuple(run.id for run in runs)
+    if undo_plan.conflicts:
+        raise conflict_error(undo_plan)
+    pointer = _pointer_after(journal, set(names), brings)
+    run = journal.begin_run(
+        session.header(kind, undoes=names, recovers=recovers, profile=pointer[0], change_ids=pointer[1])
+    ).id
+    executor = Executor(session.host, journal, session.state, session.preimages, run, on_step=on_step)
+    ended = executor.execute(undo_plan.plan)
+    if ended.status == "failed":
+        journal.end_run(run, "failed")
+        return Undone(17, run, undo_plan, names, ended.failed, ended.error)
+    is_whole = not any(not one.chosen for one in undo_plan.stays)
+    if not undo_plan.stays:
+        restore_directory_times(session, journal, runs)
+    journal.end_run(run, "done" if is_whole else "incomplete", pointer)
+    _drop_kept(session, undo_plan)
+    return Undone(0 if is_whole else 17, run, undo_plan, names)
+
+
+def _drop_kept(session: Session, undo_plan: UndoPlan) -> None:
+    """Let go of inodes that have their names back: the undo run holds what redoing needs."""
+    for step in undo_plan.plan.steps:
+        if isinstance(step.change, Restore):
+            perform.let_go_of_inode(step.change, session.host)
+
+
+def conflict_error(undo_plan: UndoPlan) -> UndoConflict:
+    """Return the refusal that names every object and the flag that decides it (R19)."""
+    lines = [f"{one.path}: {', '.join(one.differs)} changed since run {one.run} left it" for one in undo_plan.conflicts]
+    flags = " ".join(f"--{'merge' if not one.no_merge else 'skip'} {one.path}" for one in undo_plan.conflicts[:3])
+    return UndoConflict(
+        "\n".join(lines), hint=f"nothing was changed; decide each with --skip, --force or --merge: {flags}"
+    )
+
+
+def _pointer_after(journal: Journal, undone: set[str], brings: RunRecord | None) -> tuple[str, tuple[str, ...]]:
+    """Return the profile and change IDs that are live once `undone` are taken back (D19)."""
+    if brings is not None and brings.header.profile:
+        return brings.header.profile, brings.header.change_ids
+    gone = set(undone)
+    for run in journal.runs():
+        if run.header.kind == "undo" and run.id not in undone:
+            gone.update(run.header.undoes)
+    for pointer in journal.live_history():
+        if pointer.run not in gone and journal.run(pointer.run).header.kind in ("apply", "redo"):
+            brought = {one for name in undone for one in journal.run(name).header.change_ids}
+            return pointer.profile, tuple(one for one in pointer.change_ids if one not in brought)
+    return "", ()
+
+
+def restore_directory_times(session: Session, journal: Journal, runs: Iterable[RunRecord]) -> None:
+    """Put back the modification times of the directories that these runs changed entries in, as well as can be (P4)."""
+    times: dict[str, int] = {}
+    for run in sorted(runs, key=lambda one: -one.sequence):
+        times |= journal.directories(run.id)
+    perform.restore_directory_times(times, session.host)

@@ -1,0 +1,413 @@
+"""Doing: the one module that calls the effects of a host.
+
+A step is performed as it was planned: files come from `Step.after`, not from a second look at what the change might
+mean (P1). State steps are performed in batches that become durable together (D11); commands and reactions one by one.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol, assert_never
+
+import msgspec
+
+from aquiline.changes.kinds import (
+    Content,
+    CopyOf,
+    EditFile,
+    Inline,
+    MakeDirectory,
+    MakeHardlink,
+    MakeSpecial,
+    MakeSymlink,
+    Move,
+    Probe,
+    ReactCommand,
+    ReactDaemonReload,
+    Reaction,
+    ReactSignal,
+    ReactUnit,
+    Remove,
+    Restore,
+    RunCommand,
+    RunScript,
+    SetMetadata,
+    SetPackages,
+    SetUnit,
+    Stored,
+    Validate,
+    WriteFile,
+)
+from aquiline.changes.steps import Step
+from aquiline.errors import AquilineError, HostError, NotPossibleHere, StepFailed
+from aquiline.host.objects import Absent, At, Directory, Object, RegularFile
+from aquiline.host.protocol import Command, Completed, Host, Reading, Staged
+
+#: Runs a Python script whose text and arguments come by standard input, so that no process list shows them.
+_PYTHON_RUNNER = (
+    "import json, sys; given = json.load(sys.stdin); "
+    "exec(compile(given['text'], '<script>', 'exec'), {'__name__': '__main__', 'arguments': given['arguments']})"
+)
+
+FILE_KINDS = (
+    WriteFile, EditFile, Remove, MakeDirectory, MakeSymlink, MakeHardlink, MakeSpecial, Move, SetMetadata, Restore,
+)  # fmt: skip
+OPAQUE_KINDS = (RunCommand, RunScript)
+REACTION_KINDS = (ReactUnit, ReactSignal, ReactDaemonReload, ReactCommand)
+
+
+class Preimages(Protocol):
+    """Where stored content comes from."""
+
+    def chunks(self, sha256: str) -> Iterator[bytes]:
+        """Return stored content piece by piece; raise `HostError` where it is not there."""
+        ...
+
+
+class Performed(msgspec.Struct, frozen=True):
+    """What became of a step."""
+
+    #: ``done``; ``not-run`` where the root is offline or the guard said no; ``failed`` with an error.
+    outcome: str
+    #: What stands there now, times included.
+    observed: tuple[At, ...] = ()
+    #: What the command printed, or why it was not run.
+    output: str = ""
+    error: AquilineError | None = None
+
+
+def label_of(run: str, step: Step) -> str:
+    """Return the label of the temporary objects of a step: found and removed again after a crash."""
+    return f"{run}-{step.number}"
+
+
+# ---- files --------------------------------------------------------------------------------------------------------
+
+
+def perform_files(
+    steps: Sequence[Step], host: Host, preimages: Preimages, label: Callable[[Step], str]
+) -> list[tuple[Step, Performed]]:
+    """Perform a batch of file steps; returns those done, and at most one that failed, last.
+
+    Everything is built under temporary names and made durable first, then moved to its place in order, then the
+    directories are made durable. After a failure nothing more of the batch is moved to its place.
+    """
+    staged: dict[int, Staged] = {}
+    failed: tuple[Step, AquilineError] | None = None
+    doable = list(steps)
+    for position, step in enumerate(steps):
+        try:
+            _stage(step, host, preimages, label(step), staged)
+        except AquilineError as error:
+            failed, doable = (step, error), doable[:position]
+            break
+    try:
+        host.sync([one for one in staged.values() if not isinstance(one.object, Directory)])
+    except AquilineError as error:
+        # Which of them would not survive is not known: none is moved to its place. Directories already are.
+        stuck = [step for step in doable if not _is_in_place(step, staged)]
+        failed, doable = (stuck[0], error), [step for step in doable if _is_in_place(step, staged)]
+    results: list[tuple[Step, Performed]] = []
+    for position, step in enumerate(doable):
+        try:
+            results.append((step, _finish(step, host, staged.get(step.number), label(step))))
+        except AquilineError as error:
+            failed = (step, error)
+            later = [one for one in doable[position:] if _is_in_place(one, staged)]
+            results += [(one, _done(one.after[0].path, staged[one.number].object)) for one in later]
+            break
+    finished = {step.number for step, _ in results}
+    for step in steps:
+        if step.number in staged and step.number not in finished:
+            host.discard(staged[step.number].path, label(step))
+    host.sync_directories(_directories(steps))
+    if failed is not None:
+        results.append((failed[0], Performed("failed", error=failed[1])))
+    return results
+
+
+def _is_in_place(step: Step, staged: dict[int, Staged]) -> bool:
+    """Whether building a step already finished it: true of new directories."""
+    return step.number in staged and isinstance(staged[step.number].object, Directory)
+
+
+def _stage(step: Step, host: Host, preimages: Preimages, label: str, staged: dict[int, Staged]) -> None:
+    """Build the new object of a step; a directory is moved to its place at once, since the next step may need it."""
+    change = step.change
+    match change:
+        case Remove() | MakeHardlink() | Move() | SetMetadata():
+            return
+        case WriteFile() if change.in_place:
+            return
+        case Restore() if change.kept or isinstance(change.object, Absent):
+            return
+        case WriteFile() | EditFile() | MakeDirectory() | MakeSymlink() | MakeSpecial() | Restore():
+            wanted = step.after[0].object
+            if isinstance(wanted, Absent) or keeps_inode(step):
+                return
+            staged[step.number] = host.stage(change.path, wanted, _chunks_for(step, host, preimages), label)
+            if isinstance(wanted, Directory):
+                host.publish(staged[step.number])
+        case _:
+            raise AssertionError(f"not a file step: {change}")
+
+
+def keeps_inode(step: Step) -> bool:
+    """Return whether an existing object only gets new metadata: same content, or a directory that stays."""
+    if len(step.before) != 1 or isinstance(step.change, MakeHardlink | Move):
+        return False
+    before, after = step.before[0].object, step.after[0].object
+    match before, after:
+        case Directory(), Directory():
+            return True
+        case RegularFile(), RegularFile():
+            return before.sha256 == after.sha256 and not (isinstance(step.change, Restore) and step.change.apart)
+        case _:
+            return isinstance(step.change, SetMetadata)
+
+
+def _chunks_for(step: Step, host: Reading, preimages: Preimages) -> Iterable[bytes] | None:
+    wanted = step.after[0].object
+    if not isinstance(wanted, RegularFile):
+        return None
+    change = step.change
+    if isinstance(change, WriteFile | EditFile):
+        return content_chunks(change.content, host, preimages)
+    return preimages.chunks(wanted.sha256)
+
+
+def content_chunks(content: Content, host: Reading, preimages: Preimages) -> Iterable[bytes]:
+    """Return the bytes of `content`, piece by piece."""
+    match content:
+        case Inline():
+            return (content.data,)
+        case Stored():
+            return preimages.chunks(content.sha256)
+        case CopyOf():
+            return host.chunks(content.path)
+        case _:
+            assert_never(content)
+
+
+def _finish(step: Step, host: Host, staged: Staged | None, label: str) -> Performed:
+    """Put the result of a step in its place."""
+    change = step.change
+    if staged is not None:
+        if not isinstance(staged.object, Directory):
+            host.publish(staged)
+        return Performed("done", (At(staged.path, staged.object),))
+    match change:
+        case Move():
+            host.move(change.source, change.destination)
+            return Performed("done", step.after)
+        case MakeHardlink():
+            host.link(change.path, change.existing, label)
+            return Performed("done", step.after)
+        case WriteFile() if change.in_place and not keeps_inode(step):
+            written = step.after[0].object
+            assert isinstance(written, RegularFile)
+            assert isinstance(change.content, Inline)
+            return _done(change.path, host.write_in_place(change.path, (change.content.data,), written.metadata))
+        case Restore() if change.kept and not isinstance(change.object, Absent) and not keeps_inode(step):
+            host.restore_kept(change.kept, change.path, label)
+            host.set_metadata(change.path, change.object.metadata)
+            return _done(change.path, change.object)
+        case _:
+            return _finish_in_place(step, host)
+
+
+def _finish_in_place(step: Step, host: Host) -> Performed:
+    path, wanted = step.after[0].path, step.after[0].object
+    if isinstance(wanted, Absent):
+        host.remove(path)
+        return _done(path, wanted)
+    host.set_metadata(path, wanted.metadata)
+    if wanted.metadata.mtime_ns == 0:
+        status = host.status(path)
+        kept = msgspec.structs.replace(wanted.metadata, mtime_ns=status.mtime_ns if status else 0)
+        wanted = msgspec.structs.replace(wanted, metadata=kept)
+    return _done(path, wanted)
+
+
+def _done(path: str, observed: Object) -> Performed:
+    return Performed("done", (At(path, observed),))
+
+
+def _directories(steps: Iterable[Step]) -> set[str]:
+    """Return the directories whose entries a batch changes."""
+    return {posixpath.dirname(at.path) for step in steps for at in step.after}
+
+
+# ---- around a step ------------------------------------------------------------------------------------------------
+
+
+def keep_inode(path: str, host: Host, name: str) -> None:
+    """Keep the inode at `path` as `name`, because other names share it and undo brings them together (D14)."""
+    host.keep(path, name)
+
+
+def let_go_of_inode(change: Restore, host: Host) -> None:
+    """Forget the inode that `change` has brought back."""
+    if change.kept:
+        host.drop_kept(change.kept, change.path)
+
+
+def remove_leftovers(step: Step, host: Host, label: str) -> None:
+    """Remove what a step that a crash cut short left half-built."""
+    if isinstance(step.change, FILE_KINDS):
+        for at in step.after:
+            host.discard(at.path, label)
+
+
+def restore_directory_times(times: Mapping[str, int], host: Host) -> None:
+    """Put back modification times, in nanoseconds, of the directories that are still there (P4)."""
+    for path, mtime_ns in sorted(times.items(), reverse=True):
+        status = host.status(path)
+        if status is not None and status.type == "directory" and status.mtime_ns != mtime_ns:
+            host.set_mtime(path, mtime_ns)
+
+
+# ---- commands -----------------------------------------------------------------------------------------------------
+
+
+def perform_command(change: RunCommand | RunScript, host: Host) -> Performed:
+    """Run an opaque command, unless its guard says no."""
+    if change.guard is not None and not probe_says_yes(change.guard, host):
+        return Performed("not-run", output="its guard says that it is not needed")
+    try:
+        completed = host.run(command_of(change))
+    except AquilineError as error:
+        return Performed("failed", error=error)
+    performed = _judge(completed, change.accepts, change.timeout)
+    if performed.error is None and change.done_when is not None and not probe_says_yes(change.done_when, host):
+        unfinished = StepFailed("it ended well, but its done_when probe says that it has not been done")
+        return msgspec.structs.replace(performed, outcome="failed", error=unfinished)
+    return performed
+
+
+def command_of(change: RunCommand | RunScript) -> Command:
+    """Return the process that an opaque change runs."""
+    match change:
+        case RunCommand():
+            return Command(change.argv, change.stdin, change.environment, change.timeout)
+        case RunScript(language="python"):
+            stdin = json.dumps({"text": change.text, "arguments": change.arguments}).encode()
+            return Command(("python3", "-I", "-c", _PYTHON_RUNNER), stdin, change.environment, change.timeout)
+        case RunScript():
+            environment = {
+                **change.environment,
+                "AQUILINE_TEXT": change.text,
+                "AQUILINE_ARGUMENTS": json.dumps(change.arguments),
+            }
+            return Command(("sh", "-c", 'eval "$AQUILINE_TEXT"'), b"", environment, change.timeout)
+        case _:
+            assert_never(change)
+
+
+def probe_says_yes(probe: Probe, host: Reading) -> bool:
+    """Return whether the exit status of `probe` is one it accepts."""
+    return host.run(Command(probe.argv, timeout=probe.timeout)).status in probe.accepts
+
+
+def _judge(completed: Completed, accepts: tuple[int, ...], timeout: float) -> Performed:
+    output = (completed.stdout + completed.stderr).decode(errors="replace")
+    if completed.timed_out:
+        error = StepFailed(f"killed: it took longer than {timeout:g} s")
+        return Performed("failed", output=output, error=error)
+    if completed.status not in accepts:
+        expected = " or ".join(map(str, accepts))
+        error = StepFailed(f"exit status {completed.status}, expected {expected}{_last_line(output)}")
+        return Performed("failed", output=output, error=error)
+    return Performed("done", output=output)
+
+
+def _last_line(output: str) -> str:
+    lines = output.strip().splitlines()
+    return f": {lines[-1]}" if lines else ""
+
+
+# ---- reactions, units, packages, validation -------------------------------------------------------------------------
+
+
+def perform_reaction(change: Reaction, host: Host) -> Performed:
+    """Tell a running program; below an offline root there is none, and that is said."""
+    if host.offline and not (isinstance(change, ReactCommand) and change.offline_too):
+        return Performed("not-run", output="offline: not run")
+    try:
+        match change:
+            case ReactUnit():
+                host.units.react(change.unit, change.action)
+                return Performed("done")
+            case ReactDaemonReload():
+                host.units.daemon_reload()
+                return Performed("done")
+            case ReactSignal():
+                completed = host.run(Command(("pkill", f"-{change.signal}", "-x", change.process)))
+                return _judge(completed, (0, 1), 300)
+            case ReactCommand():
+                performed = _judge(
+                    host.run(Command(change.argv, timeout=change.timeout)), change.accepts, change.timeout
+                )
+                if performed.error is not None and change.may_fail:
+                    return Performed("done", output=f"failed, which it may: {performed.error.message}")
+                return performed
+            case _:
+                assert_never(change)
+    except NotPossibleHere as error:
+        return Performed("not-run", output=error.message)
+    except AquilineError as error:
+        return Performed("failed", error=error)
+
+
+def perform_unit(change: SetUnit, host: Host) -> Performed:
+    """Bring a unit to its state."""
+    try:
+        if change.enabled is not None:
+            host.units.set_enabled(change.unit, change.enabled)
+        if change.active is not None:
+            host.units.set_active(change.unit, change.active)
+    except AquilineError as error:
+        return Performed("failed", error=error)
+    return Performed("done")
+
+
+def perform_packages(change: SetPackages, host: Host) -> Performed:
+    """Run a package transaction."""
+    try:
+        host.packages.transact(dict(change.install), change.remove)
+    except AquilineError as error:
+        return Performed("failed", error=error)
+    return Performed("done")
+
+
+def perform_validation(
+    change: Validate, host: Reading, write_copy: Callable[[bytes], str], content: bytes
+) -> Performed:
+    """Check would-be content by the command of `change`; `write_copy` gives the path below the root of a copy."""
+    copy = write_copy(content)
+    argv = tuple(copy if word == "{}" else word for word in change.argv)
+    try:
+        completed = host.run(Command(argv, timeout=change.timeout))
+    except NotPossibleHere:
+        return Performed("not-run", output=f"not validated here: {change.argv[0]} is not there")
+    except AquilineError as error:
+        return Performed("failed", error=error)
+    return _judge(completed, change.accepts, change.timeout)
+
+
+def perform_alone(step: Step, host: Host) -> Performed:
+    """Perform a step that no batch may hold."""
+    change = step.change
+    match change:
+        case RunCommand() | RunScript():
+            return perform_command(change, host)
+        case ReactUnit() | ReactSignal() | ReactDaemonReload() | ReactCommand():
+            return perform_reaction(change, host)
+        case SetUnit():
+            return perform_unit(change, host)
+        case SetPackages():
+            return perform_packages(change, host)
+        case _:
+            raise HostError(f"not a step to be performed alone: {change}")

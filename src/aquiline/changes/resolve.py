@@ -1,0 +1,338 @@
+"""What a change means on a given host: what it replaces, what will stand there, how it is taken back.
+
+`resolve` only reads. It is the one place that turns a change into prior state, new state and undo; a dry-run and a live
+run both go through it, on an overlay (P1). A change whose state is already right resolves to None: it is no step.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from aquiline.changes.describe import describe, describe_undo
+from aquiline.changes.kinds import (
+    Change,
+    CommandUndo,
+    EditFile,
+    FileChange,
+    MakeDirectory,
+    MakeHardlink,
+    MakeSpecial,
+    MakeSymlink,
+    Move,
+    ReactCommand,
+    ReactDaemonReload,
+    ReactSignal,
+    ReactUnit,
+    Remove,
+    Restore,
+    RunCommand,
+    RunScript,
+    SetMetadata,
+    SetPackages,
+    SetUnit,
+    Validate,
+    WriteFile,
+)
+from aquiline.changes.steps import Undo, UndoOrder
+from aquiline.errors import HostError
+from aquiline.host.objects import (
+    ABSENT,
+    Absent,
+    At,
+    Directory,
+    Metadata,
+    Object,
+    RegularFile,
+    Special,
+    Symlink,
+    without_times,
+)
+from aquiline.host.protocol import Accounts, Reading
+
+#: Marks an undo that puts back a kept inode; the undo planner replaces it by the run and step that kept it.
+KEPT_INODE = "inode"
+
+#: Default metadata of new objects (CAF::FileWriter's 0644, LC::Check's 0755).
+_FILE_MODE, _DIRECTORY_MODE, _SPECIAL_MODE = 0o644, 0o755, 0o600
+
+#: The kernel drops file capabilities when content is written; so does replacing the file by one with other content.
+_CAPABILITY = "security.capability"
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """What one change does to one host."""
+
+    #: Every object it replaces or builds on, as it stands before.
+    before: tuple[At, ...]
+    #: The same objects afterwards; ``mtime_ns`` 0 is the time of the run.
+    after: tuple[At, ...]
+    undo: Undo
+    undo_order: UndoOrder = "reversed"
+
+
+def resolve(change: Change, host: Reading) -> Effect | None:
+    """Return what `change` would do to `host`, None where its state is already right.
+
+    Raises:
+        HostError: it would fail: a missing parent, a directory in the way, an unknown owner.
+        UnknownUntilRun: a pending command may change what it builds on.
+    """
+    match change:
+        case RunCommand() | RunScript():
+            return _resolve_opaque(change)
+        case ReactUnit() | ReactSignal() | ReactDaemonReload() | ReactCommand():
+            undo = Undo("command", describe(change), (change,))
+            return Effect((), (), undo, "after")
+        case Validate():
+            return Effect((), (), Undo("exact", "nothing to take back: it changes nothing"))
+        case SetUnit():
+            return _resolve_unit(change, host)
+        case SetPackages():
+            return _resolve_packages(change, host)
+        case _:
+            return _resolve_file(change, host)
+
+
+# ---- files --------------------------------------------------------------------------------------------------------
+
+
+def _resolve_file(change: FileChange, host: Reading) -> Effect | None:
+    match change:
+        case Move():
+            return _resolve_move(change, host)
+        case MakeHardlink():
+            return _resolve_hardlink(change, host)
+        case _:
+            found = host.observe(change.path)
+            wanted = _wanted(change, found, host)
+            if _is_right(wanted, found) and not _must_be_parted(change, found):
+                return None
+            undo_secret = getattr(change, "secret", False)
+            return Effect(
+                (At(change.path, found),),
+                (At(change.path, wanted),),
+                exact_undo(change.path, found, secret=undo_secret),
+            )
+
+
+def exact_undo(path: str, found: Object, *, secret: bool = False) -> Undo:
+    """Return the undo that puts `found` back at `path`."""
+    several_names = isinstance(found, RegularFile) and found.links > 1
+    restore = Restore(path=path, object=found, kept=KEPT_INODE if several_names else "", secret=secret)
+    return Undo("exact", describe(restore), (restore,))
+
+
+def _is_right(wanted: Object, found: Object) -> bool:
+    """Whether nothing has to be done; times count only where they are asked for."""
+    if type(wanted) is not type(found):
+        return False
+    if isinstance(wanted, Absent):
+        return True
+    if not isinstance(found, Absent) and wanted.metadata.mtime_ns not in (0, found.metadata.mtime_ns):
+        return False
+    return without_times(wanted) == without_times(found)
+
+
+def _must_be_parted(change: FileChange, found: Object) -> bool:
+    """Whether a name shares an inode that it did not share before."""
+    return isinstance(change, Restore) and change.apart and isinstance(found, RegularFile) and found.links > 1
+
+
+def _wanted(
+    change: WriteFile | EditFile | Remove | MakeDirectory | MakeSymlink | MakeSpecial | SetMetadata | Restore,
+    found: Object,
+    host: Reading,
+) -> Object:
+    match change:
+        case WriteFile():
+            return _wanted_file(change, found, host.accounts)
+        case EditFile():
+            return _edited(change, found)
+        case Remove():
+            if isinstance(found, Directory) and host.names(change.path):
+                raise HostError("the directory is not empty", path=change.path, hint="remove what is in it first")
+            return ABSENT
+        case MakeDirectory():
+            kept = found.metadata if isinstance(found, Directory) else None
+            _refuse_in_the_way(change.path, found, Directory)
+            return Directory(_metadata(change, kept, _DIRECTORY_MODE, host.accounts))
+        case MakeSymlink():
+            return _wanted_symlink(change, found, host.accounts)
+        case MakeSpecial():
+            kept = found.metadata if isinstance(found, Special) else None
+            _refuse_directory(change.path, found)
+            metadata = _metadata(change, kept, _SPECIAL_MODE, host.accounts)
+            return Special(metadata, change.special, change.device)
+        case SetMetadata():
+            if isinstance(found, Absent):
+                raise HostError("there is nothing to change", path=change.path)
+            if isinstance(found, Symlink) and change.mode not in (None, found.metadata.mode):
+                raise HostError("a symbolic link has no mode of its own", path=change.path)
+            metadata = _metadata(change, found.metadata, found.metadata.mode, host.accounts)
+            return msgspec.structs.replace(found, metadata=metadata)
+        case Restore():
+            return change.object
+        case _:
+            assert_never(change)
+
+
+def _wanted_file(change: WriteFile, found: Object, accounts: Accounts) -> RegularFile:
+    _refuse_directory(change.path, found)
+    content = change.content
+    digest = content.sha256
+    if not isinstance(found, RegularFile):
+        return RegularFile(_metadata(change, None, _FILE_MODE, accounts), content.size, digest)
+    if found.sha256 == digest:
+        return RegularFile(_metadata(change, found.metadata, _FILE_MODE, accounts), content.size, digest, found.links)
+    kept = _without_capability(found.metadata)
+    return RegularFile(_metadata(change, kept, _FILE_MODE, accounts), content.size, digest)
+
+
+def _edited(change: EditFile, found: Object) -> RegularFile:
+    if not isinstance(found, RegularFile):
+        raise HostError("there is no file to edit", path=change.path)
+    if found.sha256 == change.content.sha256:
+        return msgspec.structs.replace(found, metadata=_timeless(found.metadata))
+    if found.sha256 != change.edited_sha256:
+        raise HostError("is not the file that was edited", path=change.path, hint="plan again")
+    metadata = _timeless(_without_capability(found.metadata))
+    return RegularFile(metadata, change.content.size, change.content.sha256)
+
+
+def _wanted_symlink(change: MakeSymlink, found: Object, accounts: Accounts) -> Symlink:
+    _refuse_directory(change.path, found)
+    kept = found.metadata if isinstance(found, Symlink) else Metadata(0o777, 0, 0)
+    uid = kept.uid if change.owner is None else accounts.uid(change.owner)
+    gid = kept.gid if change.group is None else accounts.gid(change.group)
+    return Symlink(Metadata(0o777, uid, gid, 0, kept.xattrs), change.target)
+
+
+def _metadata(
+    change: WriteFile | MakeDirectory | MakeSpecial | SetMetadata,
+    kept: Metadata | None,
+    default_mode: int,
+    accounts: Accounts,
+) -> Metadata:
+    """Return what `change` says, completed by what is `kept`, else by the defaults."""
+    base = kept if kept is not None else Metadata(default_mode, 0, 0)
+    return Metadata(
+        base.mode if change.mode is None else change.mode,
+        base.uid if change.owner is None else accounts.uid(change.owner),
+        base.gid if change.group is None else accounts.gid(change.group),
+        change.mtime_ns or 0,
+        base.xattrs if change.xattrs is None else change.xattrs,
+    )
+
+
+def _timeless(metadata: Metadata) -> Metadata:
+    return msgspec.structs.replace(metadata, mtime_ns=0)
+
+
+def _without_capability(metadata: Metadata) -> Metadata:
+    if not metadata.xattrs:
+        return metadata
+    return msgspec.structs.replace(metadata, xattrs=tuple(pair for pair in metadata.xattrs if pair[0] != _CAPABILITY))
+
+
+def _refuse_directory(path: str, found: Object) -> None:
+    if isinstance(found, Directory):
+        raise HostError("a directory is in the way", path=path, hint="remove it in a step of its own")
+
+
+def _refuse_in_the_way(path: str, found: Object, allowed: type) -> None:
+    if not isinstance(found, Absent | allowed):
+        raise HostError("something that is not a directory is in the way", path=path, hint="remove it first")
+
+
+def _resolve_move(change: Move, host: Reading) -> Effect | None:
+    moved = host.observe(change.source)
+    replaced = host.observe(change.destination)
+    if isinstance(moved, Absent):
+        return None
+    if isinstance(replaced, Directory) and (not isinstance(moved, Directory) or host.names(change.destination)):
+        raise HostError("a directory is in the way", path=change.destination)
+    if isinstance(moved, Directory) and not isinstance(replaced, Absent | Directory):
+        raise HostError("something that is not a directory is in the way", path=change.destination)
+    back: tuple[Change, ...] = (Move(source=change.destination, destination=change.source),)
+    if not isinstance(replaced, Absent):
+        back += exact_undo(change.destination, replaced).changes
+    return Effect(
+        (At(change.source, moved), At(change.destination, replaced)),
+        (At(change.source, ABSENT), At(change.destination, moved)),
+        Undo("exact", describe_undo(back), back),
+    )
+
+
+def _resolve_hardlink(change: MakeHardlink, host: Reading) -> Effect | None:
+    existing, found = host.status(change.existing), host.status(change.path)
+    if existing is None or existing.type != "file":
+        raise HostError("there is no file to link to", path=change.existing)
+    if found is not None and found.inode == existing.inode:
+        return None
+    linked, replaced = host.observe(change.existing), host.observe(change.path)
+    _refuse_directory(change.path, replaced)
+    undo = exact_undo(change.path, replaced)
+    if isinstance(replaced, RegularFile):
+        parted = tuple(msgspec.structs.replace(one, apart=True) for one in undo.changes if isinstance(one, Restore))
+        undo = msgspec.structs.replace(undo, changes=parted)
+    return Effect(
+        (At(change.path, replaced), At(change.existing, linked)),
+        (At(change.path, linked), At(change.existing, linked)),
+        undo,
+    )
+
+
+# ---- units and packages -------------------------------------------------------------------------------------------
+
+
+def _resolve_unit(change: SetUnit, host: Reading) -> Effect | None:
+    state = host.units.state(change.unit)
+    enabled = change.enabled if change.enabled not in (None, state.enabled) else None
+    is_active = state.active == "active"
+    active = change.active if change.active is not None and change.active != is_active else None
+    if enabled is None and active is None:
+        return None
+    previous = state.enabled if state.enabled in ("enabled", "disabled", "masked") else "disabled"
+    back = SetUnit(
+        unit=change.unit,
+        enabled=previous if enabled is not None else None,  # type: ignore[arg-type]  # narrowed by the test above
+        active=is_active if active is not None else None,
+    )
+    return Effect((), (), Undo("exact", describe(back), (back,)))
+
+
+def _resolve_packages(change: SetPackages, host: Reading) -> Effect | None:
+    installed = host.packages.installed()
+    missing = tuple((name, version) for name, version in change.install if installed.get(name) != version)
+    surplus = tuple(name for name in change.remove if name in installed)
+    if not missing and not surplus:
+        return None
+    back = SetPackages(
+        install=tuple(sorted((name, installed[name]) for name in {*surplus, *dict(missing)} if name in installed)),
+        remove=tuple(name for name, _ in missing if name not in installed),
+    )
+    return Effect((), (), Undo("exact", describe(back), (back,)))
+
+
+# ---- commands -----------------------------------------------------------------------------------------------------
+
+
+def _resolve_opaque(change: RunCommand | RunScript) -> Effect:
+    return Effect((), (), _command_undo(change, change.undo), change.undo_order or "reversed")
+
+
+def _command_undo(change: RunCommand | RunScript, undo: CommandUndo) -> Undo:
+    if undo.itself:
+        again = msgspec.structs.replace(change, guard=None, done_when=None, with_task=False, always=True)
+        return Undo("command", undo.description or f"again: {describe(change)}", (again,))
+    if undo.changes:
+        return Undo("command", undo.description or describe_undo(undo.changes), undo.changes, _needs(undo.changes))
+    return Undo("irreversible", "nothing", (), undo.irreversible or "its author gave no way to take it back")
+
+
+def _needs(changes: tuple[Change, ...]) -> str:
+    """Return what an undo of commands needs of the host besides a shell (D5)."""
+    is_python = any(isinstance(change, RunScript) and change.language == "python" for change in changes)
+    return "needs python3" if is_python else ""

@@ -1,0 +1,48 @@
+"""Private copies of would-be content, for checkers that want a path; nothing of the host's tree changes.
+
+On the running system a copy is an anonymous file of memory, named through ``/proc``. Below an offline root, whose
+commands run chrooted and rarely see a ``/proc``, it is a file in a private directory that is removed again, with the
+parent's modification time put back.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class Scratch:
+    """Makes private copies below a root; all are gone when it is closed."""
+
+    def __init__(self, root: str) -> None:
+        self._root = Path(root)
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def write_copy(self, content: bytes) -> str:
+        """Return the path, below the root, of a file that holds `content` and that only root can read."""
+        if self._root == Path("/"):
+            descriptor = os.memfd_create("aquiline-check", os.MFD_CLOEXEC)
+            self._open.enter_context(os.fdopen(descriptor, "wb", buffering=0)).write(content)
+            return f"/proc/{os.getpid()}/fd/{descriptor}"
+        return self._copy_on_disk(content)
+
+    def _copy_on_disk(self, content: bytes) -> str:
+        parent = self._root / "tmp" if (self._root / "tmp").is_dir() else self._root
+        before = parent.stat()
+        self._open.callback(os.utime, parent, ns=(before.st_atime_ns, before.st_mtime_ns))
+        directory = self._open.enter_context(tempfile.TemporaryDirectory(prefix=".aquiline-", dir=parent))
+        copy = Path(directory, "copy")
+        copy.write_bytes(content)
+        return "/" + str(copy.relative_to(self._root))

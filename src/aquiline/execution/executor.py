@@ -1,0 +1,331 @@
+"""Plan in, journal and host out: performs steps so that at any instant the way back is already on disk.
+
+Theory of operation, for each batch (D2, D10, D11):
+
+1. Every precondition is looked at again; one that fails stops the run before the batch.
+2. Pre-images go into the store and are made durable.
+3. The undo of the batch is appended to ``STATE/undo/RUN.sh`` and made durable.
+4. One durable transaction says that these steps are intended, and which reactions they will owe.
+5. The effects, durable on the host before
+6. a second transaction says what became of each.
+
+A crash between 4 and 6 leaves steps that are intended and nothing else: `aquiline.execution.recovery` decides them by
+comparing the host with what the step found and what it leaves.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import msgspec
+
+from aquiline.changes.canonical import encode
+from aquiline.changes.kinds import Inline, MakeDirectory, Reaction, Restore, Validate
+from aquiline.changes.perform import (
+    FILE_KINDS,
+    REACTION_KINDS,
+    Performed,
+    keep_inode,
+    keeps_inode,
+    label_of,
+    perform_alone,
+    perform_files,
+    perform_validation,
+)
+from aquiline.changes.resolve import KEPT_INODE
+from aquiline.changes.scratch import Scratch
+from aquiline.changes.steps import Plan, Step
+from aquiline.errors import AquilineError, Interrupted, PlanStale
+from aquiline.execution.recovery import taken_back_by
+from aquiline.host.objects import Absent, Directory, Object, RegularFile, without_times
+from aquiline.host.protocol import Host
+from aquiline.journal.preimages import PreimageStore, check_space, space_needed
+from aquiline.journal.records import Intent, NewDebt, Outcome, PreimageReference
+from aquiline.journal.script import UndoScript
+from aquiline.journal.state import StateDirectory
+from aquiline.journal.store import Journal
+
+#: Steps of one batch: enough to share the cost of making it durable, few enough to keep descriptors and memory low.
+BATCH_STEPS = 256
+#: Bytes of new and replaced content of one batch.
+BATCH_BYTES = 64 * 2**20
+
+NextStage = Callable[[Plan, int], Plan | None]
+"""Given the stage that ran and the next step number, plans what was deferred, None where nothing was."""
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How executing ended."""
+
+    status: Literal["done", "partial", "failed"]
+    #: The step that failed and why; None where none did.
+    failed: Step | None = None
+    error: AquilineError | None = None
+
+
+class Executor:
+    """Performs the steps of one run. The caller holds the host's lock."""
+
+    def __init__(
+        self,
+        host: Host,
+        journal: Journal,
+        state: StateDirectory,
+        preimages: PreimageStore,
+        run: str,
+        *,
+        on_step: Callable[[Step, Performed], None] = lambda _step, _performed: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._host = host
+        self._journal = journal
+        self._preimages = preimages
+        self._state = state
+        self._run = run
+        self._script = UndoScript(state, run, host.root, kept=host.kept_folder)
+        self._on_step = on_step
+        self._is_stopped = is_stopped
+        self._directories: set[str] = set()
+        #: The reactions that each step of the stage will owe.
+        self._reactions: dict[int, list[tuple[Reaction, str]]] = {}
+        #: Ids of the debts that each intended step owes.
+        self._owed: dict[int, list[int]] = {}
+
+    def execute(self, plan: Plan, next_stage: NextStage = lambda _plan, _number: None) -> Ended:
+        """Perform `plan` and the stages after it; stops at the first step that fails."""
+        has_failed_components = False
+        stage: Plan | None = plan
+        while stage is not None:
+            self._journal.add_stage(self._run, stage)
+            ended = self.perform(stage.steps)
+            if ended.status == "failed":
+                return ended
+            has_failed_components |= any(report.state == "failed" for report in stage.components.values())
+            stage = next_stage(stage, stage.steps[-1].number + 1 if stage.steps else 1)
+        return Ended("partial" if has_failed_components else "done")
+
+    def perform(self, steps: Sequence[Step]) -> Ended:
+        """Perform steps that the journal already holds."""
+        self._reserve(steps)
+        for step in steps:
+            if isinstance(step.change, REACTION_KINDS):
+                for cause in step.cause.steps:
+                    self._reactions.setdefault(cause, []).append((step.change, step.component))
+        for batch in batches(steps):
+            if self._is_stopped():
+                return Ended("failed", batch[0], Interrupted("interrupted before this step"))
+            ended = self._perform_batch(batch)
+            if ended is not None:
+                self._script.close([ended.failed.number] if ended.failed is not None else ())
+                return ended
+        self._script.close()
+        return Ended("done")
+
+    # ---- one batch ------------------------------------------------------------------------------------------------
+
+    def _perform_batch(self, batch: Sequence[Step]) -> Ended | None:
+        try:
+            for step in batch:
+                self._check(step)
+            self._capture(batch)
+            directories = dict(self._new_directories(batch))
+            self._script.append(batch, directories)
+        except AquilineError as error:
+            failed = step if isinstance(error, PlanStale) else batch[0]
+            self._journal.record(self._run, failed.number, "failed", {"note": error.message})
+            self._on_step(failed, Performed("failed", error=error))
+            return Ended("failed", failed, error)
+        self._intend(batch, directories)
+        results = self._perform(batch)
+        self._conclude(batch, results)
+        for step, performed in results:
+            self._on_step(step, performed)
+            if performed.error is not None:
+                return Ended("failed", step, performed.error)
+        return None
+
+    def _check(self, step: Step) -> None:
+        """Refuse to go on where the host is not what the step was planned for (R11)."""
+        for at in step.before:
+            found = self._host.observe(at.path)
+            if without_times(found) != without_times(at.object):
+                raise PlanStale(
+                    f"step {step.number}, {step.description}: {at.path} is not what it was when this was planned",
+                    hint="plan again",
+                )
+
+    def _capture(self, batch: Sequence[Step]) -> None:
+        """Keep what the undo of these steps will need."""
+        for step in batch:
+            if step.undo.class_ != "exact":
+                continue
+            for change in step.undo.changes:
+                if isinstance(change, Restore) and isinstance(change.object, RegularFile) and not keeps_inode(step):
+                    self._keep(step, change.path, change)
+        self._preimages.sync()
+
+    def _keep(self, step: Step, path: str, restore: Restore) -> None:
+        if restore.kept == KEPT_INODE:
+            keep_inode(path, self._host, label_of(self._run, step))
+        kept = self._preimages.keep(self._host.chunks(path))
+        assert isinstance(restore.object, RegularFile)
+        if kept.sha256 != restore.object.sha256:
+            raise PlanStale(f"step {step.number}: {path} was changed while it was being read", hint="plan again")
+
+    def _intend(self, batch: Sequence[Step], directories: dict[str, int]) -> None:
+        debts = self._journal.intend(
+            self._run,
+            Intent(
+                steps=tuple(step.number for step in batch),
+                debts=tuple(
+                    NewDebt(step.number, reaction, component)
+                    for step in batch
+                    for reaction, component in self._reactions.get(step.number, ())
+                ),
+                preimages=tuple(
+                    PreimageReference(step.number, restored.sha256, restored.size, step.secret)
+                    for step in batch
+                    for restored in restored_files(step)
+                ),
+                directories=directories,
+            ),
+        )
+        for debt in debts:
+            self._owed.setdefault(debt.step, []).append(debt.id)
+
+    def _new_directories(self, batch: Sequence[Step]) -> Iterator[tuple[str, int]]:
+        """Return the parents that this batch is the first to touch, with their modification times."""
+        for step in batch:
+            for at in step.after:
+                parent = posixpath.dirname(at.path)
+                if parent in self._directories:
+                    continue
+                self._directories.add(parent)
+                status = self._host.status(parent)
+                if status is not None:
+                    yield parent, status.mtime_ns
+
+    def _perform(self, batch: Sequence[Step]) -> list[tuple[Step, Performed]]:
+        if isinstance(batch[0].change, FILE_KINDS):
+            return perform_files(batch, self._host, self._preimages, lambda step: label_of(self._run, step))
+        (step,) = batch
+        if isinstance(step.change, Validate):
+            return [(step, self._validate(step.change))]
+        return [(step, perform_alone(step, self._host))]
+
+    def _validate(self, change: Validate) -> Performed:
+        assert isinstance(change.content, Inline)
+        with Scratch(self._host.root) as scratch:
+            return perform_validation(change, self._host, scratch.write_copy, change.content.data)
+
+    def _conclude(self, batch: Sequence[Step], results: Sequence[tuple[Step, Performed]]) -> None:
+        known = {step.number for step, _ in results}
+        outcomes = [self._outcome(step, performed) for step, performed in results]
+        outcomes += [
+            Outcome(step=step.number, what="not-done", debts_cancelled=self._debts_of(step))
+            for step in batch
+            if step.number not in known
+        ]
+        self._journal.conclude(self._run, outcomes)
+
+    def _outcome(self, step: Step, performed: Performed) -> Outcome:
+        is_done = performed.error is None and performed.outcome == "done"
+        return Outcome(
+            step=step.number,
+            what="failed" if performed.error is not None else "done" if is_done else "skipped",
+            observed=performed.observed,
+            output="" if step.secret else performed.output,
+            note=performed.error.message if performed.error is not None else "",
+            debts_paid=self._debts_paid_by(step) if performed.error is None else (),
+            debts_cancelled=() if is_done else self._debts_of(step),
+            undoes=taken_back_by(step) if is_done else None,
+        )
+
+    def _debts_of(self, step: Step) -> tuple[int, ...]:
+        """Return the debts of a step that did not happen: nobody owes them any more."""
+        return tuple(self._owed.get(step.number, ()))
+
+    def _debts_paid_by(self, step: Step) -> tuple[int, ...]:
+        """Return every debt, of this run or an earlier one, that running this reaction strikes off (D2)."""
+        if not isinstance(step.change, REACTION_KINDS):
+            return ()
+        wanted = encode(step.change)
+        return tuple(debt.id for debt in self._journal.debts() if encode(debt.reaction) == wanted)
+
+    # ---- space ----------------------------------------------------------------------------------------------------
+
+    def _reserve(self, steps: Sequence[Step]) -> None:
+        """Refuse to start what would run out of space half way (D15)."""
+        sizes = [restored.size for step in steps for restored in restored_files(step)]
+        check_space(self._state.path, space_needed(sizes), purpose="the pre-images of this run")
+
+
+def restored_files(step: Step) -> Iterator[RegularFile]:
+    """Return the files whose content the exact undo of `step` puts back."""
+    if step.undo.class_ == "exact" and not keeps_inode(step):
+        for change in step.undo.changes:
+            if isinstance(change, Restore) and isinstance(change.object, RegularFile):
+                yield change.object
+
+
+def batches(steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
+    """Split steps into batches, in order (D11).
+
+    A batch holds at most one step for each object, nothing but file steps, and no step that builds on another's effect,
+    except that a directory may be followed by what goes into it. Any other step is a batch of its own.
+    """
+    batch: list[Step] = []
+    touched: set[str] = set()
+    unsafe_parents: set[str] = set()
+    size = 0
+    for step in steps:
+        is_file = isinstance(step.change, FILE_KINDS)
+        paths = {at.path for at in (*step.before, *step.after)}
+        weight = sum(_size(at.object) for at in (*step.before, *step.after))
+        clashes = bool(paths & touched) or any(_has_parent_in(path, unsafe_parents) for path in paths)
+        clashes |= _removes_directory(step) and any(_is_below(one, path) for one in touched for path in paths)
+        if batch and (not is_file or clashes or len(batch) >= BATCH_STEPS or size + weight > BATCH_BYTES):
+            yield batch
+            batch, touched, unsafe_parents, size = [], set(), set(), 0
+        if not is_file:
+            yield [step]
+            continue
+        batch.append(step)
+        touched |= paths
+        size += weight
+        if not _makes_directory(step):
+            unsafe_parents |= {at.path for at in step.after}
+    if batch:
+        yield batch
+
+
+def _makes_directory(step: Step) -> bool:
+    return isinstance(step.change, MakeDirectory | Restore) and isinstance(step.after[0].object, Directory)
+
+
+def _removes_directory(step: Step) -> bool:
+    return any(
+        isinstance(before.object, Directory) and isinstance(after.object, Absent)
+        for before, after in zip(step.before, step.after, strict=False)
+    )
+
+
+def _is_below(path: str, parent: str) -> bool:
+    return path.startswith(parent.rstrip("/") + "/")
+
+
+def _has_parent_in(path: str, parents: set[str]) -> bool:
+    if not parents:
+        return False
+    parent = posixpath.dirname(path)
+    while parent != "/":
+        if parent in parents:
+            return True
+        parent = posixpath.dirname(parent)
+    return False
+
+
+def _size(found: Object) -> int:
+    return found.size if isinstance(found, RegularFile) else 0

@@ -1,0 +1,72 @@
+"""The host's own policy: a root-owned file that no broker can set (D25).
+
+``/etc/aquiline/policy.toml`` below the root::
+
+    forbidden_paths = ["/etc/shadow", "/boot"]     # never changed, nor anything below
+    never_undo = ["/etc/krb5.keytab"]              # rotated keys: undo leaves them (R29)
+    never_downgrade = ["linux-image-*", "libc6"]
+    irreversible = "refuse"                        # or "allow": needs no --allow-irreversible
+    runs_per_hour = 12                             # 0 is no limit
+    freeze = ""                                    # a reason: no run starts
+"""
+
+from __future__ import annotations
+
+import stat
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from aquiline.errors import AquilineError
+
+POLICY_FILE = "etc/aquiline/policy.toml"
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What this host allows, whoever asks."""
+
+    forbidden_paths: tuple[str, ...] = ()
+    never_undo: tuple[str, ...] = ()
+    never_downgrade: tuple[str, ...] = ()
+    irreversible: Literal["refuse", "allow"] = "refuse"
+    runs_per_hour: int = 0
+    freeze: str = ""
+
+    def forbids(self, path: str) -> str | None:
+        """Return why `path` must not be changed, None where it may."""
+        found = _above(path, self.forbidden_paths)
+        return f"{found} is in forbidden_paths" if found else None
+
+    def is_never_undone(self, path: str) -> bool:
+        """Return whether undo leaves `path` as it is."""
+        return bool(_above(path, self.never_undo))
+
+
+def _above(path: str, listed: tuple[str, ...]) -> str:
+    return next((one for one in listed if path == one or path.startswith(one.rstrip("/") + "/")), "")
+
+
+def load_policy(root: str) -> Policy:
+    """Return the policy of the host below `root`; everything is allowed where there is none.
+
+    Raises `AquilineError` where the file is not root's alone or makes no sense: a policy that cannot be trusted stops
+    everything, since nobody can say what it would have forbidden.
+    """
+    path = Path(root, POLICY_FILE)
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return Policy()
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
+        raise AquilineError(
+            f"the policy file {path} is not a regular file that only root can write",
+            hint=f"chown root {path}; chmod 0644 {path}",
+        )
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), Policy)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise AquilineError(
+            f"the policy file {path} makes no sense: {error}", hint="see the manual, policy.toml"
+        ) from None

@@ -1,0 +1,178 @@
+"""After a crash: what became of every step, decided by what is on disk and nothing else (D12).
+
+A step that is intended and not concluded is compared with what it found and what it leaves: as before is *not done*, as
+after is *done*, neither is *in doubt*. An opaque command is settled by its ``done_when``, else by running it again if
+it says that this is the same as running it once; else a person is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from aquiline.changes.kinds import (
+    MakeHardlink,
+    Move,
+    RunCommand,
+    RunScript,
+    SetPackages,
+    SetUnit,
+)
+from aquiline.changes.perform import (
+    FILE_KINDS,
+    OPAQUE_KINDS,
+    REACTION_KINDS,
+    label_of,
+    probe_says_yes,
+    remove_leftovers,
+)
+from aquiline.changes.resolve import resolve
+from aquiline.changes.steps import Step
+from aquiline.errors import NotPossibleHere
+from aquiline.host.objects import Absent, At, Object, without_times
+from aquiline.host.protocol import Host, Reading
+from aquiline.journal.records import Outcome, StepName, StepRecord
+from aquiline.journal.store import Journal
+
+Verdict = Literal["done", "not-done", "in-doubt", "run-again", "assumed-done", "assumed-not-done"]
+Assumption = Literal["done", "not-done"]
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """What became of a step that a crash left open."""
+
+    record: StepRecord
+    verdict: Verdict
+    #: In words: how it was decided, or what cannot be decided.
+    why: str
+    observed: tuple[At, ...] = ()
+
+
+def settle(
+    records: Iterable[StepRecord], host: Host, assumptions: Mapping[int, Assumption] | None = None
+) -> list[Settled]:
+    """Decide every step of `records` that is intended and not concluded, and remove what it left half-built.
+
+    `assumptions` says what a person knows, by step number; it is used only where nothing else decides.
+    """
+    settled = []
+    for record in records:
+        if record.status not in ("intended", "in-doubt"):
+            continue
+        remove_leftovers(record.known, host, label_of(record.run, record.known))
+        settled.append(_settle(record, host, (assumptions or {}).get(record.number)))
+    return settled
+
+
+def _settle(record: StepRecord, host: Reading, assumption: Assumption | None) -> Settled:
+    step = record.known
+    change = step.change
+    if isinstance(change, FILE_KINDS):
+        settled = _settle_file(record, host)
+    elif isinstance(change, REACTION_KINDS):
+        return Settled(record, "not-done", "a reaction that did not come back is owed")
+    elif isinstance(change, OPAQUE_KINDS):
+        settled = _settle_opaque(record, change, host)
+    elif isinstance(change, SetUnit | SetPackages):
+        is_done = resolve(change, host) is None
+        return Settled(record, "done" if is_done else "not-done", "by the state that is there")
+    else:
+        return Settled(record, "not-done", "it changes nothing")
+    if settled.verdict != "in-doubt" or assumption is None:
+        return settled
+    verdict: Verdict = "assumed-done" if assumption == "done" else "assumed-not-done"
+    return Settled(record, verdict, "because a person said so", settled.observed)
+
+
+def _settle_file(record: StepRecord, host: Reading) -> Settled:
+    step = record.known
+    found = tuple(At(at.path, host.observe(at.path)) for at in step.after)
+    if isinstance(step.change, MakeHardlink):
+        return _settle_hardlink(record, step.change, host, found)
+    is_after = all(_is(one.object, at.object) for one, at in zip(found, step.after, strict=True))
+    is_before = all(_is(host.observe(at.path), at.object) for at in step.before)
+    if is_after and is_before and isinstance(step.change, Move):
+        is_after = False
+    if is_after and not is_before:
+        return Settled(record, "done", "what it makes is there", found)
+    if is_before:
+        return Settled(record, "not-done", "what it replaces is still there")
+    return Settled(record, "in-doubt", f"{step.after[0].path} is neither what it was nor what it was to become", found)
+
+
+def _settle_hardlink(record: StepRecord, change: MakeHardlink, host: Reading, found: tuple[At, ...]) -> Settled:
+    one, other = host.status(change.path), host.status(change.existing)
+    if one is not None and other is not None and one.inode == other.inode:
+        return Settled(record, "done", "both names share one inode", found)
+    return Settled(record, "not-done", "the two names do not share an inode")
+
+
+def _is(found: Object, expected: Object) -> bool:
+    """Whether `found` is what was expected; its time counts where the step sets one."""
+    if without_times(found) != without_times(expected):
+        return False
+    if isinstance(found, Absent) or isinstance(expected, Absent):
+        return True
+    return expected.metadata.mtime_ns in (0, found.metadata.mtime_ns)
+
+
+def _settle_opaque(record: StepRecord, change: RunCommand | RunScript, host: Reading) -> Settled:
+    if change.done_when is not None:
+        try:
+            is_done = probe_says_yes(change.done_when, host)
+        except NotPossibleHere as error:
+            return Settled(record, "in-doubt", f"its done_when probe cannot run: {error.message}")
+        return Settled(record, "done" if is_done else "not-done", "by its done_when probe")
+    if change.idempotent:
+        return Settled(record, "run-again", "running it twice is the same as running it once")
+    return Settled(record, "in-doubt", "whether it ran, or how far, cannot be told from here")
+
+
+def write_verdicts(journal: Journal, run: str, settled: Sequence[Settled]) -> None:
+    """Put what was decided into the journal."""
+    owed: dict[int, list[int]] = {}
+    for debt in journal.debts():
+        if debt.run == run:
+            owed.setdefault(debt.step, []).append(debt.id)
+    outcomes = []
+    for one in settled:
+        happened = one.verdict in ("done", "assumed-done")
+        undecided = one.verdict in ("in-doubt", "run-again")
+        outcomes.append(
+            Outcome(
+                step=one.record.number,
+                what="in-doubt" if undecided else one.verdict,  # type: ignore[arg-type]  # narrowed by the test
+                observed=one.observed,
+                note=one.why,
+                debts_cancelled=() if happened or undecided else tuple(owed.get(one.record.number, ())),
+                undoes=taken_back_by(one.record.known) if happened else None,
+            )
+        )
+    if outcomes:
+        journal.conclude(run, outcomes)
+
+
+def taken_back_by(step: Step) -> StepName | None:
+    """Return the step that `step` takes back, None where it takes none."""
+    if isinstance(step.change, REACTION_KINDS):
+        return None
+    if step.cause.type == "undo" and step.cause.step:
+        return StepName(step.cause.run, step.cause.step)
+    return None
+
+
+def in_effect(records: Iterable[StepRecord]) -> list[StepRecord]:
+    """Return the steps that were done and that nothing has taken back."""
+    return [one for one in records if one.status in ("done", "assumed-done") and one.undone_by is None]
+
+
+def outstanding(records: Iterable[StepRecord]) -> list[Step]:
+    """Return the steps that finishing a run still has to do, in order."""
+    return [
+        one.known
+        for one in records
+        if one.status in ("planned", "intended", "not-done", "in-doubt", "failed", "assumed-not-done")
+        or (one.status in ("done", "assumed-done") and one.undone_by is not None)
+    ]

@@ -1,0 +1,437 @@
+"""Journal in, plan out: the steps that take runs back, as data and without any component (P3).
+
+Undo is a new run (P8). Its steps are planned on an overlay, like any others, and performed by the same executor. Where
+the host is not as the run left it there is a conflict (D13), and nothing is planned until somebody chose, path by path:
+skip it, force it, or merge the two.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+from merge3 import Merge3
+
+from aquiline import __version__
+from aquiline.changes.describe import describe, describe_undo
+from aquiline.changes.digests import digests
+from aquiline.changes.kinds import (
+    Change,
+    EditFile,
+    Inline,
+    MakeHardlink,
+    Move,
+    Reaction,
+    Restore,
+    Stored,
+    WriteFile,
+)
+from aquiline.changes.perform import FILE_KINDS, OPAQUE_KINDS, REACTION_KINDS, Preimages, probe_says_yes
+from aquiline.changes.resolve import KEPT_INODE, resolve
+from aquiline.changes.steps import Cause, Coverage, Plan, Step, Undo, UndoClass
+from aquiline.changes.text import text_of
+from aquiline.errors import AquilineError, HostError
+from aquiline.host.objects import ABSENT, Absent, At, Directory, Object, RegularFile, without_times
+from aquiline.host.overlay import Overlay
+from aquiline.host.protocol import Reading
+from aquiline.journal.records import StepRecord
+
+Choice = Literal["skip", "force", "merge"]
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """An object that is not as the run left it."""
+
+    path: str
+    run: str
+    step: int
+    description: str
+    #: What the run left, what stands there now, what undo would put there.
+    left: Object
+    found: Object
+    wanted: Object
+    #: In words: which of type, content, owner, group, mode, attributes, target differ.
+    differs: tuple[str, ...]
+    secret: bool = False
+    #: Why `merge` is not possible; empty where it is.
+    no_merge: str = ""
+
+
+class CannotUndo(msgspec.Struct, frozen=True):
+    """A step that stays."""
+
+    run: str
+    step: int
+    description: str
+    reason: str
+    #: Somebody asked for this; it makes nothing incomplete.
+    chosen: bool = False
+
+
+class UndoPlan(msgspec.Struct, frozen=True):
+    """What undoing would do."""
+
+    plan: Plan
+    conflicts: tuple[Conflict, ...]
+    stays: tuple[CannotUndo, ...]
+    #: Differences that undo overwrites without asking: only times differ (D13), in words.
+    notes: tuple[str, ...]
+
+
+class Choices(msgspec.Struct, frozen=True):
+    """What a person decided, path by path."""
+
+    by_path: Mapping[str, Choice] = {}
+
+    def of(self, path: str) -> Choice | None:
+        """Return the choice for `path`, None where there is none."""
+        return self.by_path.get(path)
+
+
+def plan_undo(
+    records: Sequence[StepRecord],
+    host: Reading,
+    preimages: Preimages,
+    *,
+    choices: Choices = Choices(),  # noqa: B008 - frozen
+    never_undone: Callable[[str], bool] = lambda _path: False,
+    owed: Iterable[tuple[Reaction, str]] = (),
+    profile: str = "",
+    secret_key: bytes = b"",
+    facts: Mapping[str, str] | None = None,
+) -> UndoPlan:
+    """Return the plan that takes `records` back.
+
+    Args:
+        records: The steps to take back, newest run first, each run's in the order they were done; only those in effect.
+        host: Only read.
+        preimages: For merging.
+        choices: What to do about conflicts.
+        never_undone: Whether policy says that a path is never taken back (R29).
+        owed: Reactions, with their component, that the steps still owe.
+        profile: Digest of the profile that will be live afterwards.
+        secret_key: Keys the digests of secrets.
+        facts: The host's own facts.
+    """
+    planner = _UndoPlanner(host, preimages, choices, never_undone)
+    for record in _in_undo_order(records):
+        planner.take_back(record)
+    planner.react(records, owed)
+    return planner.finished(profile, facts or {}, secret_key)
+
+
+def _in_undo_order(records: Sequence[StepRecord]) -> Iterable[StepRecord]:
+    """Return reversed state-changing steps first, newest first, then those marked ``after`` in forward order (D4)."""
+    by_run = [list(group) for _, group in itertools.groupby(records, key=lambda record: record.run)]
+    for run in by_run:
+        yield from (one for one in reversed(run) if one.known.undo_order == "reversed")
+    for run in reversed(by_run):
+        yield from (one for one in run if one.known.undo_order == "after" and not _is_reaction(one))
+
+
+def _is_reaction(record: StepRecord) -> bool:
+    return isinstance(record.known.change, REACTION_KINDS)
+
+
+class _UndoPlanner:
+    def __init__(
+        self, host: Reading, preimages: Preimages, choices: Choices, never_undone: Callable[[str], bool]
+    ) -> None:
+        self._overlay = Overlay(host)
+        self._preimages = preimages
+        self._choices = choices
+        self._never_undone = never_undone
+        self._steps: list[Step] = []
+        self._conflicts: list[Conflict] = []
+        self._stays: list[CannotUndo] = []
+        self._notes: list[str] = []
+        #: New step numbers by the step they take back.
+        self._taken_back: dict[tuple[str, int], list[int]] = {}
+
+    # ---- state steps ----------------------------------------------------------------------------------------------
+
+    def take_back(self, record: StepRecord) -> None:
+        """Plan the undo of one step."""
+        step, undo = record.known, record.undo
+        if undo.class_ == "irreversible":
+            self._stay(record, undo.reason)
+            return
+        if isinstance(step.change, OPAQUE_KINDS) and record.status == "failed" and not self._happened(step):
+            self._stay(record, "it failed, and nothing tells how much of it happened")
+            return
+        if any(self._never_undone(at.path) for at in step.after):
+            self._stay(record, "this host's policy says that it is never taken back", chosen=True)
+            return
+        if isinstance(step.change, FILE_KINDS) and not self._may_touch(record):
+            return
+        for change in undo.changes:
+            self._add(record, self._with_kept_inode(record, change))
+
+    def _happened(self, step: Step) -> bool:
+        change = step.change
+        assert isinstance(change, OPAQUE_KINDS)
+        return change.done_when is not None and probe_says_yes(change.done_when, self._overlay.base)
+
+    def _stay(self, record: StepRecord, reason: str, *, chosen: bool = False) -> None:
+        self._stays.append(CannotUndo(record.run, record.number, record.description, reason, chosen))
+
+    def _with_kept_inode(self, record: StepRecord, change: Change) -> Change:
+        """Name the inode that was kept, now that run and step are known."""
+        if isinstance(change, Restore) and change.kept == KEPT_INODE:
+            return msgspec.structs.replace(change, kept=f"{record.run}-{record.number}")
+        return change
+
+    def _add(self, record: StepRecord, change: Change) -> None:
+        try:
+            effect = resolve(change, self._overlay)
+        except HostError as error:
+            self._stay(record, error.message)
+            return
+        if effect is None:
+            return
+        number = len(self._steps) + 1
+        again = effect.undo
+        if isinstance(change, OPAQUE_KINDS) or isinstance(record.known.change, MakeHardlink):
+            # A command is redone by running it again, a link by making it again: the change is its undo's undo.
+            class_: UndoClass = "command" if isinstance(change, OPAQUE_KINDS) else "exact"
+            again = Undo(class_, f"again: {record.description}", (record.known.change,))
+        self._steps.append(
+            Step(
+                number=number,
+                component=record.component,
+                task=record.known.task,
+                change=change,
+                description=describe(change, effect.before[0].object if effect.before else None),
+                cause=Cause("undo", record.description, (), record.run, record.number),
+                before=effect.before,
+                after=effect.after,
+                undo=again,
+                undo_order=effect.undo_order,
+                certain="unknown" if isinstance(change, OPAQUE_KINDS) else "certain",
+                because=("a command's effect is known only once it ran",) if isinstance(change, OPAQUE_KINDS) else (),
+                secret=record.known.secret,
+            )
+        )
+        self._taken_back.setdefault((record.run, record.number), []).append(number)
+        self._remember(change, effect.after)
+
+    def _remember(self, change: Change, after: Sequence[At]) -> None:
+        if isinstance(change, Move):
+            self._overlay.move(change.source, change.destination)
+            return
+        for at in after:
+            self._overlay.remember(at.path, at.object, self._source(change, at.object))
+
+    def _source(self, change: Change, wanted: Object) -> bytes | Callable[[], Iterator[bytes]] | None:
+        if isinstance(change, WriteFile) and isinstance(change.content, Inline):
+            return change.content.data
+        if isinstance(wanted, RegularFile):
+            return lambda: self._preimages.chunks(wanted.sha256)
+        return None
+
+    # ---- conflicts ------------------------------------------------------------------------------------------------
+
+    def _may_touch(self, record: StepRecord) -> bool:
+        """Whether everything the step left is still so, or somebody said what to do about it."""
+        unchanged = {at.path for at in record.known.before if at in record.known.after}
+        left = {at.path: at.object for at in (*record.known.after, *record.observed) if at.path not in unchanged}
+        restores = {at.path: at.object for at in record.known.before}
+        found_conflicts = False
+        for path, was_left in left.items():
+            found = self._overlay.observe(path)
+            if without_times(found) == without_times(was_left):
+                if not self._may_remove(record, path, found, restores.get(path, ABSENT)):
+                    found_conflicts = True
+                elif _time_of(found) != _time_of(was_left) and not isinstance(found, Directory):
+                    self._notes.append(f"{path}: somebody touched it since run {record.run}; only its time differs")
+                continue
+            if without_times(found) == without_times(restores.get(path, ABSENT)):
+                continue  # already as it was before the run: the goal is reached
+            found_conflicts |= not self._decide(record, path, was_left, found, restores.get(path, ABSENT))
+        return not found_conflicts
+
+    def _may_remove(self, record: StepRecord, path: str, found: Object, wanted: Object) -> bool:
+        """Whether a directory that the run made holds nothing that somebody else put there since."""
+        if not isinstance(found, Directory) or not isinstance(wanted, Absent):
+            return True
+        inside = self._overlay.names(path)
+        if not inside:
+            return True
+        if self._choices.of(path) == "skip":
+            self._stay(record, f"skipped: {path}", chosen=True)
+            return False
+        listed = ", ".join(inside[:5]) + (", …" if len(inside) > 5 else "")
+        self._conflicts.append(
+            Conflict(
+                path, record.run, record.number, record.description, found, found, wanted,
+                (f"it is not empty: {listed}",), no_merge="it is a directory",
+            )
+        )  # fmt: skip
+        return False
+
+    def _decide(self, record: StepRecord, path: str, left: Object, found: Object, wanted: Object) -> bool:
+        """Return whether the step's own undo is to go on at `path`."""
+        choice = self._choices.of(path)
+        no_merge = self._why_no_merge(record, left, found, wanted)
+        if choice == "skip":
+            self._stay(record, f"skipped: {path}", chosen=True)
+            return False
+        if choice == "force":
+            return True
+        if choice == "merge" and not no_merge:
+            self._merge(record, path, left, found, wanted)
+            return False
+        self._conflicts.append(
+            Conflict(
+                path, record.run, record.number, record.description, left, found, wanted,
+                tuple(differences(left, found)), record.known.secret, no_merge,
+            )
+        )  # fmt: skip
+        return False
+
+    def _why_no_merge(self, record: StepRecord, left: Object, found: Object, wanted: Object) -> str:
+        if not (isinstance(left, RegularFile) and isinstance(found, RegularFile) and isinstance(wanted, RegularFile)):
+            return "only a file that is there before, after and now can be merged"
+        try:
+            texts = self._three_texts(record, left, wanted)
+        except AquilineError as error:
+            return f"its content cannot be had: {error.message}"
+        if any(text_of(text) is None for text in texts):
+            return "it is not text"
+        if self._merged(texts) is None:
+            return "both sides changed the same lines"
+        return ""
+
+    def _three_texts(self, record: StepRecord, left: RegularFile, wanted: RegularFile) -> tuple[bytes, bytes, bytes]:
+        """Return what the run left, what undo would put there, and what is there now."""
+        path = next(at.path for at in record.known.after if isinstance(at.object, RegularFile))
+        return (
+            self._content_left(record, left),
+            b"".join(self._preimages.chunks(wanted.sha256)),
+            self._overlay.read(path),
+        )
+
+    def _content_left(self, record: StepRecord, left: RegularFile) -> bytes:
+        change = record.known.change
+        if isinstance(change, WriteFile | EditFile) and isinstance(change.content, Inline):
+            return change.content.data
+        if isinstance(change, WriteFile | EditFile) and isinstance(change.content, Stored):
+            return b"".join(self._preimages.chunks(change.content.sha256))
+        return b"".join(self._preimages.chunks(left.sha256))
+
+    @staticmethod
+    def _merged(texts: tuple[bytes, bytes, bytes]) -> bytes | None:
+        """Return the three-way merge, None where both sides changed the same lines."""
+        base, ours, theirs = (text.splitlines(keepends=True) for text in texts)
+        merge = Merge3(base, ours, theirs)
+        if any(region[0] == "conflict" for region in merge.merge_regions()):
+            return None
+        return b"".join(merge.merge_lines())
+
+    def _merge(self, record: StepRecord, path: str, left: Object, found: Object, wanted: Object) -> None:
+        assert isinstance(left, RegularFile)
+        assert isinstance(found, RegularFile)
+        assert isinstance(wanted, RegularFile)
+        merged = self._merged(self._three_texts(record, left, wanted))
+        assert merged is not None
+        metadata = wanted.metadata if found.metadata == left.metadata else found.metadata
+        self._add(
+            record,
+            WriteFile(
+                path=path, content=Inline(merged), mode=metadata.mode, owner=metadata.uid, group=metadata.gid,
+                xattrs=metadata.xattrs, secret=record.known.secret,
+            ),
+        )  # fmt: skip
+        self._notes.append(f"{path}: merged: the run's changes taken out, later edits kept")
+
+    # ---- reactions ------------------------------------------------------------------------------------------------
+
+    def react(self, records: Sequence[StepRecord], owed: Iterable[tuple[Reaction, str]]) -> None:
+        """Plan reactions once each, in forward order, after the objects are back; only where something was put back."""
+        by_reaction: dict[Reaction, tuple[str, list[int], str, int]] = {}
+        for record in sorted(records, key=lambda one: one.number):
+            if not _is_reaction(record):
+                continue
+            causes = [
+                new for cause in record.known.cause.steps for new in self._taken_back.get((record.run, cause), ())
+            ]
+            self._collect(by_reaction, record, causes)
+        for reaction, component in owed:
+            numbers = [number for numbers in self._taken_back.values() for number in numbers]
+            if numbers and reaction not in by_reaction:
+                by_reaction[reaction] = (component, numbers, "", 0)
+        for reaction, (component, causes, run, number) in by_reaction.items():
+            if causes:
+                self._append_reaction(reaction, component, causes, run, number)
+
+    def _collect(
+        self,
+        by_reaction: dict[Reaction, tuple[str, list[int], str, int]],
+        record: StepRecord,
+        causes: list[int],
+    ) -> None:
+        for change in record.undo.changes:
+            assert isinstance(change, REACTION_KINDS)
+            entry = by_reaction.setdefault(change, (record.component, [], record.run, record.number))
+            entry[1].extend(causes)
+
+    def _append_reaction(self, reaction: Reaction, component: str, causes: list[int], run: str, number: int) -> None:
+        self._steps.append(
+            Step(
+                number=len(self._steps) + 1,
+                component=component,
+                task="",
+                change=reaction,
+                description=describe(reaction),
+                cause=Cause("reaction", "", tuple(sorted(set(causes))), run, number),
+                before=(),
+                after=(),
+                undo=Undo("command", describe_undo((reaction,)), (reaction,)),
+                undo_order="after",
+            )
+        )
+
+    def finished(self, profile: str, facts: Mapping[str, str], secret_key: bytes) -> UndoPlan:
+        """Return all that was planned."""
+        steps = tuple(self._steps)
+        unknown = sum(1 for step in steps if step.certain == "unknown")
+        plan = Plan(
+            format=1,
+            tool=__version__,
+            profile=profile,
+            stage=1,
+            steps=steps,
+            components={},
+            coverage=Coverage(len(steps), len(steps) - unknown),
+            digests=digests(steps, facts, secret_key),
+            notes=tuple(self._notes),
+        )
+        return UndoPlan(plan, tuple(self._conflicts), tuple(self._stays), tuple(self._notes))
+
+
+def differences(left: Object, found: Object) -> Iterable[str]:
+    """Return in words what of an object is not as it was left (D13)."""
+    if type(left) is not type(found):
+        yield f"it was {_noun(left)}, it is {_noun(found)}"
+        return
+    if isinstance(left, Absent) or isinstance(found, Absent):
+        return
+    if isinstance(left, RegularFile) and isinstance(found, RegularFile) and left.sha256 != found.sha256:
+        yield "content"
+    if getattr(left, "target", "") != getattr(found, "target", ""):
+        yield "link target"
+    for name in ("uid", "gid", "mode", "xattrs"):
+        if getattr(left.metadata, name) != getattr(found.metadata, name):
+            yield {"uid": "owner", "gid": "group", "xattrs": "ACL or attributes"}.get(name, name)
+
+
+def _noun(found: Object) -> str:
+    return {"Absent": "absent", "RegularFile": "a file", "Directory": "a directory", "Symlink": "a symbolic link"}.get(
+        type(found).__name__, "a special file"
+    )
+
+
+def _time_of(found: Object) -> int:
+    return 0 if isinstance(found, Absent) else found.metadata.mtime_ns

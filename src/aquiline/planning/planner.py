@@ -1,0 +1,620 @@
+"""Profile in, plan out: the steps of one stage, for one host.
+
+Theory of operation
+
+1. Components run in dependency order. Each runs as a generator against a `PlannedView` of one overlay, so that it sees
+   what all before it will have done. What it yields is resolved to a step, or to nothing where the state is right, and
+   remembered by the overlay.
+2. A component that fails, or must wait, is taken back whole: overlay savepoint, steps and reactions (REFERENCE 1.2 G).
+3. A component that reads what a pending opaque command may change is *deferred*, and with it whatever depends on it:
+   the plan ends before it and the next stage begins with it, planned when the command has run (D6).
+4. Reactions are collected, once each, and placed: before the first opaque step, unit start or probe of a component that
+   depends on one that raised them, else at the end (D3). Debts of earlier runs are placed the same way.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from aquiline import __version__
+from aquiline.changes.canonical import encode
+from aquiline.changes.describe import describe
+from aquiline.changes.digests import digests
+from aquiline.changes.kinds import (
+    Change,
+    CopyOf,
+    EditFile,
+    Inline,
+    MakeDirectory,
+    MakeHardlink,
+    MakeSpecial,
+    MakeSymlink,
+    Move,
+    Probe,
+    Reaction,
+    RunCommand,
+    RunScript,
+    SetPackages,
+    SetUnit,
+    Touches,
+    Validate,
+    WriteFile,
+)
+from aquiline.changes.perform import FILE_KINDS, OPAQUE_KINDS, REACTION_KINDS, perform_validation, probe_says_yes
+from aquiline.changes.redact import is_secret
+from aquiline.changes.resolve import Effect, resolve
+from aquiline.changes.scratch import Scratch
+from aquiline.changes.steps import Cause, ComponentReport, ComponentState, Coverage, Plan, Step, Undo
+from aquiline.errors import AquilineError, HostError, NotPossibleHere, ProfileError, StepFailed, UnknownUntilRun
+from aquiline.host.objects import ABSENT, At, RegularFile, without_times
+from aquiline.host.overlay import Overlay
+from aquiline.host.protocol import Reading
+from aquiline.planning.component import Component, Note, Task, Yielded
+from aquiline.planning.guard import ForbiddenEffect, trusted, watching
+from aquiline.planning.order import ancestors, order
+from aquiline.planning.view import PlannedView, Templates
+from aquiline.profile import ComponentSection, Profile, convert, unknown_keys
+
+PLAN_FORMAT = 1
+
+#: D15: what a single undo may need of the pre-image store.
+MEBIBYTE = 2**20
+
+
+class Owed(msgspec.Struct, frozen=True):
+    """A reaction that an earlier run left undone."""
+
+    reaction: Reaction
+    component: str
+    run: str
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """How much may be kept for undo, in bytes (D15)."""
+
+    step: int = 2048 * MEBIBYTE
+    run: int = 8192 * MEBIBYTE
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What planning is told besides profile and host."""
+
+    #: What the journal last left at a path, None where it has no word of it.
+    last_value: Callable[[str], At | None] = lambda _path: None
+    owed: Sequence[Owed] = ()
+    templates: Templates = lambda _relative: None
+    #: Why policy forbids this step's change, None where it does not.
+    forbids: Callable[[str], str | None] = lambda _path: None
+    #: Whether policy says that this path is never taken back.
+    never_undone: Callable[[str], bool] = lambda _path: False
+    budget: Budget = Budget()
+    #: Placeholder name to value: the host's own facts (D8).
+    facts: Mapping[str, str] = {}
+    #: Keys the digests of secret values (D9).
+    secret_key: bytes = b""
+
+
+class _Pending(msgspec.Struct):
+    """A reaction that waits for its place."""
+
+    reaction: Reaction
+    raised_by: set[str]
+    causes: list[int]
+    #: The earlier run that owes it; empty for this plan's own.
+    run: str = ""
+
+
+def plan(
+    profile: Profile,
+    host: Reading,
+    registry: Mapping[str, type[Component[Any]]],
+    known: Known = Known(),  # noqa: B008 - frozen
+    *,
+    only: Iterable[str] = (),
+    remaining: Iterable[str] | None = None,
+    stage: int = 1,
+    first_number: int = 1,
+) -> Plan:
+    """Return the next stage of what `profile` wants of `host`.
+
+    Args:
+        profile: What the host should be.
+        host: Only read.
+        registry: Component classes by name.
+        known: What the journal, the policy and the site say.
+        only: Names of components; given, no others are planned, and those with ``dispatch: false`` are.
+        remaining: For a later stage: the components that the stages before left to do.
+        stage: Which stage this is, from 1.
+        first_number: Number of its first step.
+
+    Raises:
+        ProfileError: the dependencies of the components make a loop, or `only` names one that is not there.
+    """
+    return _Planner(profile, host, registry, known, stage, first_number).plan(tuple(only), remaining)
+
+
+class _Planner:
+    def __init__(
+        self,
+        profile: Profile,
+        host: Reading,
+        registry: Mapping[str, type[Component[Any]]],
+        known: Known,
+        stage: int,
+        first_number: int,
+    ) -> None:
+        self._profile = profile
+        self._registry = registry
+        self._known = known
+        self._stage = stage
+        self._first_number = first_number
+        self._overlay = Overlay(host)
+        self._sections = profile.components()
+        self._steps: list[Step] = []
+        self._reports: dict[str, ComponentReport] = {}
+        self._notes: list[str] = []
+        self._reduced_by: list[str] = []
+        self._pending: dict[str, _Pending] = {}
+        #: Descriptions of pending commands that declare nothing, with their component (D6).
+        self._undeclared: list[tuple[str, str]] = []
+        self._ancestors: dict[str, frozenset[str]] = {}
+        self._kept_bytes = 0
+        self._parents: set[str] = set()
+        for owed in known.owed if stage == 1 else ():
+            key = encode(owed.reaction)
+            self._pending[key] = _Pending(owed.reaction, {owed.component}, [], owed.run)
+
+    # ---- components -----------------------------------------------------------------------------------------------
+
+    def plan(self, only: tuple[str, ...], remaining: Iterable[str] | None) -> Plan:
+        for name in only:
+            if name not in self._sections:
+                raise ProfileError(f"there is no component {name}", path="/software/components")
+        ordered = order(self._sections)
+        self._notes += ordered.notes
+        self._ancestors = ancestors(self._sections)
+        wanted = None if remaining is None else set(remaining)
+        for name in (*ordered.names, *(name for name in self._sections if name not in ordered.names)):
+            if wanted is None or name in wanted:
+                self._reports[name] = self._plan_component(self._sections[name], only)
+        self._flush(None)
+        return self._finished()
+
+    def _plan_component(self, section: ComponentSection, only: tuple[str, ...]) -> ComponentReport:
+        if not section.active:
+            return ComponentReport("inactive")
+        if only and section.name not in only:
+            return ComponentReport("inactive", "not named")
+        if not section.dispatch and section.name not in only:
+            return ComponentReport("inactive", "dispatch is false: planned only when named")
+        if section.name not in self._registry:
+            self._reduced_by.append(f"component {section.name} is missing here")
+            return ComponentReport("missing", "no such component is installed here")
+        blocked = self._blocked_by(section)
+        if blocked is not None:
+            return blocked
+        return self._attempt(section)
+
+    def _blocked_by(self, section: ComponentSection) -> ComponentReport | None:
+        """Return the report of a component that cannot be planned because of one before it (D7)."""
+        direct = [name for name in sorted(self._ancestors[section.name]) if name in self._reports]
+        failed = [name for name in direct if self._reports[name].state == "failed"]
+        if failed:
+            return self._failed(section.name, f"not planned, because {', '.join(failed)} failed")
+        waiting = [name for name in direct if self._reports[name].state == "deferred"]
+        if waiting:
+            return self._deferred(section.name, f"waits for {', '.join(waiting)}")
+        return None
+
+    def _failed(self, name: str, why: str) -> ComponentReport:
+        self._reduced_by.append(f"component {name} would fail: {why}")
+        return ComponentReport("failed", why, self._version(name))
+
+    def _deferred(self, name: str, why: str) -> ComponentReport:
+        self._reduced_by.append(f"component {name} is deferred: {why}")
+        return ComponentReport("deferred", why, self._version(name))
+
+    def _version(self, name: str) -> str:
+        return self._registry[name].version if name in self._registry else ""
+
+    def _attempt(self, section: ComponentSection) -> ComponentReport:
+        """Plan one component whole, or not at all."""
+        savepoint = self._overlay.savepoint()
+        steps, notes, reduced = len(self._steps), len(self._notes), len(self._reduced_by)
+        pending = {key: _Pending(one.reaction, set(one.raised_by), list(one.causes), one.run)
+                   for key, one in self._pending.items()}  # fmt: skip
+        undeclared, kept_bytes, parents = len(self._undeclared), self._kept_bytes, set(self._parents)
+        version = self._version(section.name)
+        try:
+            self._run(section)
+        except AquilineError as error:
+            report = self._report_of(section.name, error)
+        except Exception as error:  # noqa: BLE001 - component code may raise anything; it fails that component alone
+            report = self._failed(section.name, _where(error))
+        else:
+            state: ComponentState = "planned" if len(self._steps) > steps else "unchanged"
+            return ComponentReport(state, "", version)
+        self._overlay.rollback(savepoint)
+        del self._steps[steps:], self._undeclared[undeclared:]
+        kept_reduction = self._reduced_by[-1:]
+        del self._notes[notes:], self._reduced_by[reduced:]
+        self._reduced_by += kept_reduction
+        self._pending, self._kept_bytes, self._parents = pending, kept_bytes, parents
+        return report
+
+    def _report_of(self, name: str, error: AquilineError) -> ComponentReport:
+        match error:
+            case UnknownUntilRun():
+                return self._deferred(name, error.message)
+            case NotPossibleHere():
+                self._reduced_by.append(f"component {name} is not possible here: {error.message}")
+                return ComponentReport("not-possible-here", error.message, self._version(name))
+            case ForbiddenEffect():
+                return self._failed(name, error.message)
+            case _:
+                return self._failed(name, error.message)
+
+    def _run(self, section: ComponentSection) -> None:
+        component = self._registry[section.name]()
+        path = f"/software/components/{section.name}"
+        configuration = convert(section, component.configuration)
+        for unknown in unknown_keys(section.configuration, component.configuration, path):
+            self._notes.append(f"{unknown}: unknown key, nothing reads it")
+        view = self._view(section.name)
+        drafts = _ComponentDrafts(self, section.name)
+        with watching(section.name):
+            generator = component.configure(configuration, view)
+            try:
+                yielded = next(generator)
+                while True:
+                    with trusted():
+                        changed = drafts.add(yielded)
+                    yielded = generator.send(changed)
+            except StopIteration:
+                return
+
+    def _view(self, name: str) -> PlannedView:
+        def refuse(probe: Probe) -> str | None:
+            return self._what_alters(name, probe)
+
+        def note(probe: Probe) -> None:
+            del probe  # its answer depends on the host alone: nothing pending alters what it reads
+            self._flush(name)
+
+        return PlannedView(
+            self._overlay, self._profile, templates=self._known.templates, refuse_probe=refuse, on_probe=note
+        )
+
+    # ---- what is pending ------------------------------------------------------------------------------------------
+
+    def _relatives(self, name: str) -> frozenset[str]:
+        """Return the component and all it depends on, directly or not."""
+        return self._ancestors.get(name, frozenset()) | {name}
+
+    def _what_alters(self, name: str, probe: Probe) -> str | None:
+        """Return the description of a pending step that may change the answer of `probe`, None where none does."""
+        for pending in self._pending.values():
+            if pending.raised_by & self._relatives(name):
+                return describe(pending.reaction)
+        for step in self._steps:
+            if any(_overlaps(at.path, path) for at in step.after for path in probe.reads):
+                return step.description
+            if not probe.reads and step.component in self._relatives(name):
+                return step.description
+            if isinstance(step.change, OPAQUE_KINDS) and step.change.touches is None and step.component != name:
+                return step.description
+        return None
+
+    def _flush(self, name: str | None) -> None:
+        """Place pending reactions: those that `name` must not overtake, all at the end of the stage (D3)."""
+        relatives = None if name is None else self._relatives(name)
+        for key, pending in list(self._pending.items()):
+            if relatives is not None and not pending.raised_by & relatives:
+                continue
+            del self._pending[key]
+            self._append_reaction(pending)
+
+    def _append_reaction(self, pending: _Pending) -> None:
+        effect = resolve(pending.reaction, self._overlay)
+        assert effect is not None
+        if pending.run and not pending.causes:
+            cause = Cause("owed", f"owed since run {pending.run}", (), pending.run)
+        else:
+            cause = Cause("reaction", "", tuple(pending.causes), pending.run)
+        self._append(", ".join(sorted(pending.raised_by)), "", pending.reaction, effect, cause)
+
+    def raise_reactions(self, name: str, reactions: Iterable[Reaction], causes: Sequence[int]) -> None:
+        """Collect reactions to the steps numbered `causes`; each once, whoever asks."""
+        for reaction in reactions:
+            pending = self._pending.setdefault(encode(reaction), _Pending(reaction, set(), []))
+            pending.raised_by.add(name)
+            pending.causes += causes
+
+    # ---- steps ----------------------------------------------------------------------------------------------------
+
+    def add_change(self, name: str, task: Task, change: Change) -> Step | None:
+        """Return the step that `change` needs, None where its state is already right."""
+        self._refuse_forbidden(change)
+        if isinstance(change, OPAQUE_KINDS):
+            return self._add_opaque(name, task, change)
+        if isinstance(change, WriteFile | MakeSymlink | MakeHardlink | MakeSpecial | MakeDirectory | Move):
+            self._add_parents(name, task, change.destination if isinstance(change, Move) else change.path)
+        effect = resolve(change, self._overlay)
+        if effect is None:
+            return None
+        if isinstance(change, SetUnit | SetPackages):
+            self._flush(name)
+        step = self._append(name, task.description, change, effect, self._cause(task, effect))
+        self._remember(change, effect)
+        return step
+
+    def _add_parents(self, name: str, task: Task, path: str) -> None:
+        """Add a step for each missing parent directory: 0755, root's (CAF::FileWriter, REFERENCE 2.1)."""
+        parent = posixpath.dirname(path)
+        if parent in self._parents or parent == "/":
+            return
+        if self._overlay.status(parent) is None:
+            self._add_parents(name, task, parent)
+            self.add_change(name, task, MakeDirectory(path=parent, mode=0o755))
+        self._parents.add(parent)
+
+    def _add_opaque(self, name: str, task: Task, change: RunCommand | RunScript) -> Step | None:
+        if not (change.guard or change.done_when or change.with_task or change.always):
+            raise HostError(
+                f"refused: {describe(change)} has neither guard nor done_when",
+                hint="say always=True if it is to run every time",
+            )
+        unknown = [] if change.touches == Touches() else [f"what it does to {_touched(change)} is known once it ran"]
+        for probe, needless_if in ((change.guard, False), (change.done_when, True)):
+            if probe is None:
+                continue
+            altered_by = self._what_alters(name, probe)
+            if altered_by is not None:
+                unknown.append(f"whether it runs: {altered_by} comes first")
+            elif probe_says_yes(probe, self._overlay.base) == needless_if:
+                return None
+        if change.always:
+            unknown.append("runs every time: this never converges")
+        self._flush(name)
+        effect = resolve(change, self._overlay)
+        assert effect is not None
+        step = self._append(name, task.description, change, effect, Cause("intentional", task.cause), tuple(unknown))
+        self._taint(name, change, step)
+        return step
+
+    def _taint(self, name: str, change: RunCommand | RunScript, step: Step) -> None:
+        if change.touches is None:
+            self._undeclared.append((name, step.description))
+            return
+        self._overlay.taint(change.touches.paths, step.description)
+        self._overlay.taint_units(change.touches.units, step.description)
+        self._overlay.taint_packages(change.touches.packages, step.description)
+
+    def would_change(self, task: Task) -> bool:
+        """Return whether a state step of `task` is needed."""
+        savepoint = self._overlay.savepoint()
+        try:
+            for change in task.changes:
+                if isinstance(change, (*OPAQUE_KINDS, *REACTION_KINDS, Validate)):
+                    continue
+                if resolve(change, self._overlay) is not None:
+                    return True
+            return False
+        finally:
+            self._overlay.rollback(savepoint)
+
+    def note(self, name: str, note: Note) -> None:
+        """Add a component's line to the plan."""
+        self._notes.append(f"{name}: {note.text}")
+        if note.lowers_coverage:
+            self._reduced_by.append(f"{name}: {note.text}")
+
+    def add_validation(self, name: str, task: Task, change: Validate) -> None:
+        """Check would-be content now; a live run checks it again before it writes."""
+        assert isinstance(change.content, Inline)
+        with Scratch(self._overlay.root) as scratch:
+            performed = perform_validation(change, self._overlay.base, scratch.write_copy, change.content.data)
+        if performed.error is not None:
+            raise StepFailed(f"{change.path} is not valid: {performed.error.message}")
+        because = (performed.output,) if performed.outcome == "not-run" else ()
+        if because:
+            self._reduced_by.append(f"{change.path}: {performed.output}")
+        effect = resolve(change, self._overlay)
+        assert effect is not None
+        self._append(name, task.description, change, effect, Cause("intentional", task.cause), because)
+
+    def _cause(self, task: Task, effect: Effect) -> Cause:
+        """Tell drift that is put right from what is newly wanted (R32)."""
+        drifted = False
+        for before, after in zip(effect.before, effect.after, strict=True):
+            last = self._known.last_value(before.path)
+            if last is None or without_times(last.object) != without_times(after.object):
+                return Cause("intentional", task.cause)
+            drifted = drifted or without_times(last.object) != without_times(before.object)
+        return Cause("corrective" if drifted else "intentional", task.cause)
+
+    def _append(
+        self,
+        name: str,
+        task: str,
+        change: Change,
+        effect: Effect,
+        cause: Cause,
+        because: tuple[str, ...] = (),
+    ) -> Step:
+        before = effect.before[0].object if effect.before else None
+        secret = getattr(change, "secret", False) or any(
+            is_secret(one.path, one.object, other.object, change)
+            for one, other in zip(effect.before, effect.after, strict=True)
+        )
+        is_opaque = isinstance(change, OPAQUE_KINDS)
+        if not is_opaque and not isinstance(change, (*REACTION_KINDS, Validate)):
+            because += tuple(
+                f"assumes that {description} changes nothing here"
+                for author, description in self._undeclared
+                if author != name
+            )
+        step = Step(
+            number=self._first_number + len(self._steps),
+            component=name,
+            task=task,
+            change=change,
+            description=describe(change, before),
+            cause=cause,
+            before=effect.before,
+            after=effect.after,
+            undo=self._affordable(effect),
+            undo_order=effect.undo_order,
+            certain="certain"
+            if not because or isinstance(change, Validate)
+            else "unknown"
+            if is_opaque
+            else "assumption",
+            because=because,
+            stage=self._stage,
+            secret=secret,
+        )
+        self._steps.append(step)
+        return step
+
+    def _affordable(self, effect: Effect) -> Undo:
+        """Return the undo of `effect`, irreversible where its pre-image is over budget (D15)."""
+        size = sum(at.object.size for at in effect.before if isinstance(at.object, RegularFile))
+        budget = self._known.budget
+        if effect.undo.class_ != "exact" or not size:
+            return effect.undo
+        if size > budget.step or self._kept_bytes + size > budget.run:
+            which = "a step" if size > budget.step else "a run"
+            return Undo(
+                "irreversible", "nothing", (), f"too large: {size} bytes are over the pre-image budget of {which}"
+            )
+        self._kept_bytes += size
+        return effect.undo
+
+    def _remember(self, change: Change, effect: Effect) -> None:
+        """Let later steps see what this one will have done."""
+        match change:
+            case Move():
+                self._overlay.move(change.source, change.destination)
+                self._parents.clear()
+            case MakeHardlink():
+                self._overlay.link(change.path, change.existing, "plan")
+            case SetUnit():
+                if change.enabled is not None:
+                    self._overlay.units.set_enabled(change.unit, change.enabled)
+                if change.active is not None:
+                    self._overlay.units.set_active(change.unit, change.active)
+            case SetPackages():
+                self._overlay.packages.transact(dict(change.install), change.remove)
+            case WriteFile() | EditFile():
+                self._overlay.remember(effect.after[0].path, effect.after[0].object, self._source(change))
+            case _:
+                at = effect.after[0]
+                self._overlay.remember(at.path, at.object, None)
+                if at.object == ABSENT:
+                    self._parents.discard(at.path)
+
+    def _source(self, change: WriteFile | EditFile) -> bytes | Callable[[], Any]:
+        content = change.content
+        if isinstance(content, Inline):
+            return content.data
+        assert isinstance(content, CopyOf)
+        base, path = self._overlay.base, content.path
+        return lambda: base.chunks(path)
+
+    def _refuse_forbidden(self, change: Change) -> None:
+        if not isinstance(change, FILE_KINDS):
+            return
+        paths = (change.source, change.destination) if isinstance(change, Move) else (change.path,)
+        for path in paths:
+            why = self._known.forbids(path)
+            if why is not None:
+                raise HostError(f"this host's policy forbids to change it: {why}", path=path)
+
+    def _finished(self) -> Plan:
+        unknown = [step for step in self._steps if step.certain == "unknown"]
+        assumed = [step for step in self._steps if step.certain == "assumption"]
+        reduced = self._reduced_by + [f"step {step.number} is unknown until run: {step.because[0]}" for step in unknown]
+        reduced += [f"step {step.number} {step.because[0]}" for step in assumed]
+        steps = tuple(self._steps)
+        return Plan(
+            format=PLAN_FORMAT,
+            tool=__version__,
+            profile=self._profile.digest,
+            stage=self._stage,
+            steps=steps,
+            components=dict(sorted(self._reports.items())),
+            coverage=Coverage(len(steps), len(steps) - len(unknown), tuple(reduced)),
+            digests=digests(steps, self._known.facts, self._known.secret_key),
+            notes=tuple(self._notes),
+        )
+
+
+class _ComponentDrafts:
+    """Turns what one component yields into steps."""
+
+    def __init__(self, planner: _Planner, name: str) -> None:
+        self._planner = planner
+        self._name = name
+
+    def add(self, yielded: Yielded) -> bool:
+        """Return whether anything of `yielded` is needed."""
+        match yielded:
+            case Note():
+                self._planner.note(self._name, yielded)
+                return False
+            case Task():
+                return self._add_task(yielded)
+            case _:
+                return self._add_task(Task(description="", changes=(yielded,)))
+
+    def _add_task(self, task: Task) -> bool:
+        independent = tuple(_independent(task))
+        if len(independent) < len(task.changes) and not self._planner.would_change(task):
+            task = msgspec.structs.replace(task, changes=independent)
+        causes: list[int] = []
+        for change in task.changes:
+            if isinstance(change, REACTION_KINDS):
+                if causes:
+                    self._planner.raise_reactions(self._name, (change,), causes)
+            elif isinstance(change, Validate):
+                self._planner.add_validation(self._name, task, change)
+            else:
+                step = self._planner.add_change(self._name, task, change)
+                causes += [step.number] if step is not None else []
+        if causes:
+            self._planner.raise_reactions(self._name, task.reactions, causes)
+        return bool(causes)
+
+
+def _independent(task: Task) -> Iterable[Change]:
+    """Return the changes of a task that are made even if its state steps are all right already."""
+    return (
+        change
+        for change in task.changes
+        if not isinstance(change, Validate) and not getattr(change, "with_task", False)
+    )
+
+
+def _touched(change: RunCommand | RunScript) -> str:
+    touches = change.touches
+    if touches is None:
+        return "anything (it declares nothing)"
+    return ", ".join((*touches.paths, *touches.units, *touches.packages)) or "nothing that any component reads"
+
+
+def _overlaps(path: str, other: str) -> bool:
+    return path == other or path.startswith(other.rstrip("/") + "/") or other.startswith(path.rstrip("/") + "/")
+
+
+def _where(error: BaseException) -> str:
+    """Return what was raised and in which line of which file, for the author of a component."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+    return f"{type(error).__name__}: {error}{where}"
