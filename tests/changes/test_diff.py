@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import subprocess
 from pathlib import Path
 
@@ -47,9 +48,9 @@ def test_patch_understands_it(tmp_path_factory: pytest.TempPathFactory, old: str
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
-        (b"a", b"\0", "content that is no text or too large (1 bytes -> 1 bytes), differs\n"),
-        (None, b"\xff", "content that is no text or too large (none -> 1 bytes), differs\n"),
-        (b"a", b"x" * (1 << 20), "content that is no text or too large (1 bytes -> 1048576 bytes), differs\n"),
+        (b"a", b"\0", "binary or large content differs (1 byte -> 1 byte)\n"),
+        (None, b"\xff", "binary or large content differs (none -> 1 byte)\n"),
+        (b"a", b"x" * (1 << 20), "binary or large content differs (1 byte -> 1048576 bytes)\n"),
     ],
 )
 def test_no_text(before: bytes | None, after: bytes | None, expected: str) -> None:
@@ -61,11 +62,22 @@ def test_secrets() -> None:
     """A secret is told by size: one that is said to be, one by its name, one by its content."""
     key = b"-----BEGIN PRIVATE KEY-----\n"
 
-    assert "secret content (1 bytes -> 2 bytes), differs\n" == diff("/a", b"a", b"bb", secret=True)
-    assert "secret content (1 bytes -> 2 bytes), differs\n" == diff("/etc/shadow", b"a", b"bb")
-    assert "secret content (28 bytes -> none), differs\n" == diff("/a.pem", key, None)
+    assert "secret content differs (1 byte -> 2 bytes)\n" == diff("/a", b"a", b"bb", secret=True)
+    assert "secret content differs (1 byte -> 2 bytes)\n" == diff("/etc/shadow", b"a", b"bb")
+    assert "secret content differs (28 bytes -> none)\n" == diff("/a.pem", key, None)
 
 
 def test_a_terminal_obeys_nothing() -> None:
     """Escape sequences in content are shown, not sent; tabs stay."""
     assert "+\tred\\x1b[31m\\r\n" == diff("/a", b"", b"\tred\x1b[31m\r\n").splitlines(keepends=True)[-1]
+
+
+@given(lines, lines)
+def test_nothing_in_common_is_told_as_difflib_would(old: str, new: str) -> None:
+    """The short way for contents without a common line gives what the long way gives."""
+    if not old or not new:
+        return
+    old, new = old.replace("b", "a") + "\n", new.replace("a", "b").replace("c", "b") + "b\n"
+    expected = difflib.unified_diff(old.splitlines(True), new.splitlines(True), "a/x", "b/x")
+
+    assert old == new or "".join(expected) == diff("/x", old.encode(), new.encode())

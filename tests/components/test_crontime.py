@@ -11,7 +11,9 @@ from aquiline.errors import ProfileError
     [
         (Timing(), 0, "* * * * *"),
         (Timing(minute="*/15", weekday="mon-fri"), 0, "*/15 * * * mon-fri"),
+        (Timing(minute=0, hour=7), 0, "0 7 * * *"),
         (Timing(minute="0", smear=60), 59, "59 * * * *"),
+        (Timing(minute="5", hour="*/2", smear=30), 20, "25 */2 * * *"),
         (Timing(minute="50", smear=30), 20, "10 * * * *"),
         (Timing(minute="50", hour="1,13", smear=30), 20, "10 2,14 * * *"),
         (Timing(minute="50", hour="1-3", smear=30), 5, "55 1,2,3 * * *"),
@@ -84,6 +86,8 @@ def test_a_frequency_is_taken_as_written(frequency: str, fields: str) -> None:
         ("60 * * * *", "/f: found '60', expected a minute from 0 to 59"),
         ("* AUTO * * *", "/f: found 'AUTO', expected a hour from 0 to 23"),
         ("* * * * ;", "/f: found ';', expected a weekday from 0 to 7"),
+        ("- * * * *", "/f: found '-', expected a minute from 0 to 59"),
+        ("1, * * * *", "/f: found '1,', expected a minute from 0 to 59"),
         ("@often", "/f: found 1 fields in '@often', expected 5"),
     ],
 )

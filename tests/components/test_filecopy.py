@@ -73,12 +73,13 @@ def test_a_source_is_copied() -> None:
 
 
 @pytest.mark.parametrize("source", ["/none", "/directory", "/dangling", "/loop"])
-def test_a_missing_source_is_named(source: str) -> None:
-    """A source that is no file is an error that names source and file."""
+def test_a_missing_source_leaves_the_file_out_and_is_named(source: str) -> None:
+    """A source that is no file is a line that names source and file; the other files are made."""
     host = SimulatedHost.drawn("/directory/\n/dangling -> nowhere\n/loop -> loop")
+    found = files({"/etc/x": {"source": source}, "/etc/y": {"config": ""}}, host)
 
-    with pytest.raises(AquilineError, match=f"{source}: no regular file to copy to /etc/x"):
-        files({"/etc/x": {"source": source}}, host)
+    assert [f"/etc/x: left out: no file {source} to copy on this host"] == found.notes
+    assert ["/etc/y"] == [change.path for change in found.changes if isinstance(change, WriteFile)]
 
 
 @pytest.mark.parametrize(

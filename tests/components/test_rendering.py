@@ -75,11 +75,11 @@ def test_long_text_of_several_lines_is_a_block() -> None:
     assert expected == FORMS["yaml"]({"a": "first line of it\nsecond line of it"})
 
 
-def test_long_lines_of_yaml_stay_whole() -> None:
-    """No line is broken, however long."""
-    text = "word " * 100 + "end"
+def test_long_lines_of_yaml_are_folded() -> None:
+    """A long line is folded at the first space after the eightieth column, as libyaml does."""
+    text = "word " * 20 + "end"
 
-    assert f"---\na: {text}\n" == FORMS["yaml"]({"a": text})
+    assert f"---\na: {'word ' * 15}word\n  {'word ' * 4}end\n" == FORMS["yaml"]({"a": text})
 
 
 def test_yaml_collections_are_yaml_xs() -> None:
@@ -155,6 +155,13 @@ def test_long_properties_are_continued() -> None:
 
     assert [True] * 3 == [len(line) <= 77 for line in rendered.splitlines()]
     assert "key=" + " ".join(["word"] * 30) + "\n" == rendered.replace(" \\\n    ", " ")
+
+
+def test_a_long_property_that_ends_in_a_space_is_not_continued() -> None:
+    """There is nothing to go on with after the last space."""
+    key = "k" * 80
+
+    assert f"{key}=v \n" == FORMS["properties"]({key: "v "})
 
 
 def test_general_is_blocks_and_lines() -> None:

@@ -338,12 +338,15 @@ class HostConformance:
         put(host, "/home/way", symlink("data", uid=1000))
         put(host, "/etc", directory())
         put(host, "/home/out", symlink("/etc", uid=1000))
+        put(host, "/home/data/root-s", directory())
 
         with pytest.raises(UnsafePath):
             host.observe("/home/out/x")
         with pytest.raises(UnsafePath):
             write(host, "/home/out/x", b"x")
         write(host, "/home/way/x", b"x")
+        with pytest.raises(UnsafePath):
+            host.observe("/home/way/root-s/x")
 
         assert b"x" == host.read("/home/data/x")
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -206,6 +210,24 @@ class TestWalking:
         assert 100 < kept <= 130
         assert before >= len(os.listdir("/proc/self/fd"))
 
+    def test_a_dropped_host_leaves_no_descriptors(self, host: RealHost) -> None:
+        """A host that nobody closed closes its descriptors when it goes."""
+        before = len(os.listdir("/proc/self/fd"))
+        dropped = RealHost(host.root)
+        dropped.observe("/etc/none")
+        during = len(os.listdir("/proc/self/fd"))
+        del dropped
+        gc.collect()
+
+        assert before < during
+        assert before >= len(os.listdir("/proc/self/fd"))
+
+    def test_a_root_must_be_a_directory(self, host: RealHost) -> None:
+        """A root that is missing, or a file, is a clear error."""
+        for root in (f"{host.root}/none", "/etc/passwd"):
+            with pytest.raises(HostError, match="cannot be used as a root"):
+                RealHost(root)
+
 
 class TestStaging:
     def test_it_stands_there_only_once_published(self, host: RealHost) -> None:
@@ -319,6 +341,31 @@ class TestStaging:
         host.sync(staged)
 
         assert before == len(os.listdir("/proc/self/fd"))
+
+    @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+    def test_a_failed_fsync_is_an_error_and_is_not_tried_again(self, tmp_path: Path) -> None:
+        """The kernel tells of lost data once: the first failure is raised, naming the file that was meant."""
+        script = """
+import sys
+from aquiline.errors import HostError
+from aquiline.host import RealHost
+from aquiline.host.objects import Metadata, RegularFile, sha256
+host = RealHost(sys.argv[1])
+staged = [
+    host.stage(f"/{n}", RegularFile(Metadata(0o600, 0, 0), 1, sha256(b"x")), [b"x"], f"{n}") for n in range(20)
+]
+try:
+    host.sync(staged)
+except HostError as error:
+    print(error)
+"""
+        calls = tmp_path / "calls"
+        injected = ["strace", "-f", "-o", str(calls), "-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=1"]
+        command = [*injected, sys.executable, "-c", script, str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+        assert "cannot make it durable: its disk reported an error" in done.stdout
+        assert 20 >= calls.read_text().count("fsync(")
 
     def test_the_root_is_no_place_for_effects(self, host: RealHost) -> None:
         """The root itself can be neither replaced nor removed nor moved."""

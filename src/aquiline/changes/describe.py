@@ -32,7 +32,7 @@ from aquiline.changes.kinds import (
     Validate,
     WriteFile,
 )
-from aquiline.changes.text import command_line, quoted, visible
+from aquiline.changes.text import bytes_of, command_line, quoted, visible
 from aquiline.host.objects import Absent, Directory, Metadata, Object, RegularFile, Special, Symlink
 
 _Owning = WriteFile | MakeDirectory | MakeSymlink | MakeSpecial | SetMetadata
@@ -216,7 +216,7 @@ def _restore(change: Restore, before: Object | None) -> str:
         return _remove(change.path, before)
     metadata = found.metadata
     target = f" -> {quoted(found.target)}" if isinstance(found, Symlink) else ""
-    size = f"{found.size} bytes, " if isinstance(found, RegularFile) else ""
+    size = f"{bytes_of(found.size)}, " if isinstance(found, RegularFile) else ""
     what = "" if isinstance(found, RegularFile) else f"{object_name(found)} "
     state = f"{size}mode {metadata.mode:04o}, {metadata.uid}:{metadata.gid}"
     return f"restore {what}{quoted(change.path)}{target} ({state})"

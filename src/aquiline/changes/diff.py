@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from aquiline.changes.redact import is_known_secret, is_secret_content
-from aquiline.changes.text import text_of, visible
+from aquiline.changes.text import bytes_of, text_of, visible
 
 
 def diff(path: str, before: bytes | None, after: bytes | None, *, secret: bool = False) -> str:
@@ -20,51 +20,45 @@ def diff(path: str, before: bytes | None, after: bytes | None, *, secret: bool =
         return ""
     secret = secret or is_known_secret(path) or any(is_secret_content(side) for side in (before, after) if side)
     if secret:
-        return f"secret content {_sizes(before, after)}, differs\n"
+        return "secret " + size_only(_size(before), _size(after)) + "\n"
     old, new = text_of(before or b""), text_of(after or b"")
     if old is None or new is None:
-        return f"content that is no text or too large {_sizes(before, after)}, differs\n"
-    return "".join(_unified(path, old, new, is_new=before is None, is_gone=after is None))
+        return "binary or large " + size_only(_size(before), _size(after)) + "\n"
+    return _unified(path, old, new, is_new=before is None, is_gone=after is None)
 
 
-def size_only(before: int | None, after: int | None, *, differs: bool) -> str:
-    """Return the line that stands for a content that is not shown; sizes in bytes, None where there is no file."""
-    return f"content {_change(before, after)}, {'differs' if differs else 'same'}\n"
+def size_only(before: int | None, after: int | None) -> str:
+    """Return what is told of a content that differs and is not shown; sizes in bytes, None where there is no file."""
+    old, new = ("none" if size is None else bytes_of(size) for size in (before, after))
+    return f"content differs ({old} -> {new})"
 
 
-def _sizes(before: bytes | None, after: bytes | None) -> str:
-    return _change(None if before is None else len(before), None if after is None else len(after))
+def _size(content: bytes | None) -> int | None:
+    return None if content is None else len(content)
 
 
-def _change(before: int | None, after: int | None) -> str:
-    old, new = ("none" if size is None else f"{size} bytes" for size in (before, after))
-    return f"({old} -> {new})"
-
-
-def _unified(path: str, old: str, new: str, *, is_new: bool, is_gone: bool) -> Iterator[str]:
-    shown = visible(path)
+def _unified(path: str, old: str, new: str, *, is_new: bool, is_gone: bool) -> str:
     if not old and not new:
-        yield "new empty file\n" if is_new else "empty file gone\n"
-        return
-    yield from map(
-        _shown,
-        difflib.unified_diff(
-            _lines(old),
-            _lines(new),
-            "/dev/null" if is_new else f"a{shown}",
-            "/dev/null" if is_gone else f"b{shown}",
-            lineterm="",
-        ),
-    )
+        return "new empty file\n" if is_new else "empty file gone\n"
+    shown = visible(path)
+    header = ("/dev/null" if is_new else f"a{shown}", "/dev/null" if is_gone else f"b{shown}")
+    text = "\n".join([*_hunks(_lines(old), _lines(new), header), ""])
+    return visible(text.replace("\0\n", "\n\\ No newline at end of file\n"), keep="\t\n\\")
+
+
+def _hunks(old: list[str], new: list[str], header: tuple[str, str]) -> Iterable[str]:
+    if set(old).isdisjoint(new):  # new, gone or rewritten: there is nothing to match, which difflib takes long to find
+        ranges = f"@@ -{_range(len(old))} +{_range(len(new))} @@"
+        removed, added = ["-" + line for line in old], ["+" + line for line in new]
+        return [f"--- {header[0]}", f"+++ {header[1]}", ranges, *removed, *added]
+    return difflib.unified_diff(old, new, *header, lineterm="")
+
+
+def _range(count: int) -> str:
+    return "1" if count == 1 else f"{min(count, 1)},{count}"
 
 
 def _lines(text: str) -> list[str]:
     """Return the lines of `text` without their ends; a last one that has none is marked by a NUL, which no text has."""
     *lines, rest = text.split("\n")
     return [*lines, rest + "\0"] if rest else lines
-
-
-def _shown(line: str) -> str:
-    if line.endswith("\0"):
-        return visible(line[:-1], keep="\t\\") + "\n\\ No newline at end of file\n"
-    return visible(line, keep="\t\\") + "\n"

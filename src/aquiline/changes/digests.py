@@ -194,8 +194,7 @@ class _States:
     def __init__(self, step: Step, is_secret: bool, hidden: frozenset[str], secret_key: bytes) -> None:
         self._step = step
         self._is_secret = is_secret
-        #: Contents that some step of the plan holds as a secret: another may hold them without looking secret, as the
-        #: validation of a file does that a later step makes private.
+        #: As `redact.secret_contents`.
         self._hidden = hidden
         self._key = secret_key
 

@@ -8,7 +8,7 @@ Theory of operation
 
 1. One pass from left to right. Where a fact stands as a whole token, its placeholder ``⟦name⟧`` is written instead; of
    several facts that fit, the longest.
-2. A literal ``⟦`` is doubled. No fact's name begins with it, so a shape is read back in one way only: `fill` of
+2. A literal ``⟦`` is doubled. No fact's name has one in it, so a shape is read back in one way only: `fill` of
    `shape` is the text, for the same facts.
 3. So two texts share a shape only if each is that shape filled with its own host's facts: they differ in nothing else.
    This holds wherever rule 1 finds tokens; the token rule decides how well hosts group, never whether that is true.
@@ -26,10 +26,10 @@ from collections.abc import Mapping
 from aquiline.changes.canonical import encode, pack
 
 Facts = Mapping[str, str]
-"""Placeholder's name (lower-case letters, digits, dots, hyphens) to the value that is this host's own."""
+"""Placeholder's name (anything without a mark) to the value that is this host's own."""
 
-_NAME = re.compile(r"[a-z0-9.-]+")
-_MARK = re.compile("⟦⟦|⟦([a-z0-9.-]+)⟧")
+_NAME = re.compile("[^⟦⟧]+")
+_MARK = re.compile("⟦⟦|⟦([^⟦⟧]+)⟧")
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,15}")
 
 
@@ -40,7 +40,7 @@ class Placeholders:
         """Take the facts; empty values are passed over. Raise `ValueError` for a name that cannot be a placeholder."""
         for name in facts:
             if not _NAME.fullmatch(name):
-                raise ValueError(f"a placeholder's name is of lower-case letters, digits, '.' and '-'; found {name!r}")
+                raise ValueError(f"a placeholder's name is not empty and has no ⟦ or ⟧ in it; found {name!r}")
         self._values = dict(facts)
         #: Value to name; of several names for one value the first in alphabetical order.
         self._names = {value: name for name, value in sorted(facts.items(), reverse=True) if value}

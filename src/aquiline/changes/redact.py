@@ -7,6 +7,8 @@ the object's own mode: a world-readable file in a private directory is not recog
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from aquiline.changes.kinds import Change, EditFile, Inline, Validate, WriteFile
 from aquiline.changes.steps import Step
 from aquiline.host.objects import Object, RegularFile
@@ -64,6 +66,15 @@ def contents_of(step: Step) -> list[str]:
     if isinstance(step.change, WriteFile | EditFile | Validate):
         found.append(step.change.content.sha256)
     return found
+
+
+def secret_contents(steps: Iterable[Step]) -> frozenset[str]:
+    """Return the SHA-256 of every content that some step holds as a secret.
+
+    Another step may hold the same content without looking secret: what a validation checks is what a write makes
+    private.
+    """
+    return frozenset(digest for step in steps if holds_secret(step) for digest in contents_of(step))
 
 
 def _is_private(found: Object) -> bool:

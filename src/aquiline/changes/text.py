@@ -26,7 +26,8 @@ def visible(text: str, *, keep: str = "") -> str:
     ``\xe9``, and a backslash two, so that no two texts look the same. Characters in `keep` stay. The result is always
     UTF-8.
     """
-    if text.isascii() and text.isprintable() and "\\" not in text:
+    bare = text.translate(dict.fromkeys(map(ord, keep))) if keep else text
+    if bare.isprintable() and "\\" not in bare:
         return text
     return "".join(character if character in keep else _visible(character) for character in text)
 
@@ -49,6 +50,11 @@ def quoted(text: str) -> str:
     if shown and not any(character.isspace() or character in "\"'" for character in shown):
         return shown
     return '"' + shown.replace('"', '\\"') + '"'
+
+
+def bytes_of(size: int) -> str:
+    """Return a number of bytes in words."""
+    return "1 byte" if size == 1 else f"{size} bytes"
 
 
 def command_line(argv: Iterable[str]) -> str:

@@ -13,7 +13,8 @@ import msgspec
 
 from aquiline.errors import ProfileError
 
-Field = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9/*,-]+$")]
+#: A number may be written as such, too: people do so in YAML.
+Field = int | Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9/*,-]+$")]
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,7 @@ _FIELDS: tuple[tuple[str, int, int, frozenset[str]], ...] = (
 )
 _NUMBERS = re.compile(r"[0-9]+")
 _NAMES = re.compile(r"[a-z]+")
+_FIELD = re.compile(r"(?:(?:\*|[a-z0-9]+(?:-[a-z0-9]+)?)(?:/[0-9]+)?(?:,(?!\Z)|\Z))+")
 _PART = re.compile(r"([0-9]+)(?:-([0-9]+)(?:/([0-9]+))?)?")
 
 
@@ -60,38 +62,39 @@ def frequency_of(frequency: str, automatic: int, where: str) -> str:
 
 def smeared(timing: Timing, by: int, where: str) -> str:
     """Return the five fields of `timing`, moved by `by` minutes; raise `ProfileError` where they cannot be."""
-    for name, *_ in _FIELDS:
-        _check(name, getattr(timing, name), f"{where}/{name}")
+    fields = {name: str(getattr(timing, name)) for name, *_ in _FIELDS}
+    for name, field in fields.items():
+        _check(name, field, f"{where}/{name}")
     if timing.smear:
-        timing = _moved(timing, by, where)
-    return f"{timing.minute} {timing.hour} {timing.day} {timing.month} {timing.weekday}"
+        _check_movable(fields, timing.smear, where)
+        fields = _moved(fields, by)
+    return " ".join(fields.values())
 
 
-def _moved(timing: Timing, by: int, where: str) -> Timing:
-    _check_movable(timing, where)
-    minute, hours = _add(timing.minute, by, 0, 59)
-    hour, days = _add(timing.hour, hours, 0, 23)
-    weekday, _ = _add(timing.weekday, days, 0, 6)
-    day, months = _add(timing.day, days, 1, 31)
-    month, _ = _add(timing.month, months, 1, 12)
-    return Timing(minute=minute, hour=hour, day=day, month=month, weekday=weekday)
+def _moved(fields: dict[str, str], by: int) -> dict[str, str]:
+    minute, hours = _add(fields["minute"], by, 0, 59)
+    hour, days = _add(fields["hour"], hours, 0, 23)
+    weekday, _ = _add(fields["weekday"], days, 0, 6)
+    day, months = _add(fields["day"], days, 1, 31)
+    month, _ = _add(fields["month"], months, 1, 12)
+    return {"minute": minute, "hour": hour, "day": day, "month": month, "weekday": weekday}
 
 
-def _check_movable(timing: Timing, where: str) -> None:
+def _check_movable(fields: dict[str, str], smear: int, where: str) -> None:
     """Refuse what some host could not have, on every host: not by the luck of its name."""
-    if not timing.minute.isdigit():
-        raise ProfileError(f"found {timing.minute!r}, expected one number, because of smear", path=f"{where}/minute")
-    if timing.smear > 60 and not timing.hour.isdigit():
-        raise ProfileError(
-            f"found {timing.hour!r}, expected one number, because smear is above 60", path=f"{where}/hour"
-        )
-    last = int(timing.minute) + timing.smear - 1
-    passed = [("hour", timing.hour)] if last > 59 else []
-    if timing.hour != "*" and max(map(int, _NUMBERS.findall(timing.hour))) * 60 + last >= 24 * 60:
-        passed += [("day", timing.day), ("month", timing.month), ("weekday", timing.weekday)]
-    for name, field in passed:
-        if field != "*" and not all(_PART.fullmatch(part) for part in field.split(",")):
-            message = f"found {field!r}, expected numbers, because smear may carry into it"
+    minute, hour = fields["minute"], fields["hour"]
+    if not minute.isdigit():
+        raise ProfileError(f"found {minute!r}, expected one number, because of smear", path=f"{where}/minute")
+    if smear > 60 and not hour.isdigit():
+        raise ProfileError(f"found {hour!r}, expected one number, because smear is above 60", path=f"{where}/hour")
+    last = int(minute) + smear - 1
+    last_hour = max(map(int, _NUMBERS.findall(hour)), default=0)
+    passed = ["hour"] if last > 59 else []
+    if hour != "*" and last_hour * 60 + last >= 24 * 60:
+        passed += ["day", "month", "weekday"]
+    for name in passed:
+        if fields[name] != "*" and not all(_PART.fullmatch(part) for part in fields[name].split(",")):
+            message = f"found {fields[name]!r}, expected numbers, because smear may carry into it"
             raise ProfileError(message, path=f"{where}/{name}")
 
 
@@ -122,5 +125,5 @@ def _check(name: str, field: str, where: str) -> None:
     text = field.lower()
     wrong = [number for number in _NUMBERS.findall(text) if not lowest <= int(number) <= highest]
     wrong += [word for word in _NAMES.findall(text) if word not in names]
-    if wrong or not re.fullmatch(r"[a-z0-9/*,-]+", text):
+    if wrong or not _FIELD.fullmatch(text):
         raise ProfileError(f"found {field!r}, expected a {name} from {lowest} to {highest}", path=where)

@@ -22,7 +22,7 @@ from aquiline.changes.kinds import (
 )
 from aquiline.components.ownership import Accounts, number_or_name, split_owner
 from aquiline.components.paths import by_path
-from aquiline.errors import HostError, ProfileError
+from aquiline.errors import ProfileError
 from aquiline.host.objects import RegularFile, Symlink
 from aquiline.planning.component import Changes, Component, Note, Task, View
 
@@ -80,8 +80,9 @@ class FileCopy(Component[Configuration]):
         accounts = Accounts(host)
         for path, file in files.items():
             user, group = split_owner(file.owner, file.group)
-            missing = accounts.missing(user, group)
-            if missing:
+            content = _content(path, file, host)
+            missing = accounts.missing(user, group) or ("" if content else f"no file {file.source} to copy")
+            if missing or content is None:
                 yield Note(f"{path}: left out: {missing} on this host", lowers_coverage=True)
                 continue
             reacts = file.restart and file.restart not in forced
@@ -90,7 +91,7 @@ class FileCopy(Component[Configuration]):
                 changes=(
                     WriteFile(
                         path=path,
-                        content=_content(path, file, host),
+                        content=content,
                         mode=int(file.perms, 8) if file.perms else None,
                         owner=number_or_name(user),
                         group=number_or_name(group),
@@ -103,13 +104,14 @@ class FileCopy(Component[Configuration]):
             yield _forced(command, may_fail=configuration.ignore_restart_failure)
 
 
-def _content(path: str, file: File, host: View) -> Content:
+def _content(path: str, file: File, host: View) -> Content | None:
+    """Return what the file is to hold, None where its source is not there."""
     where = f"{_SERVICES}/{{{path}}}"
     if (file.config is None) == (file.source is None):
         found = "neither" if file.config is None else "both"
         raise ProfileError(f"found {found}, expected either config or source", path=where)
     if file.source is not None:
-        return _copy_of(file.source, path, host)
+        return _copy_of(file.source, host)
     assert file.config is not None
     try:
         # Escaped file names apart, text of a profile is sound Unicode.
@@ -119,8 +121,8 @@ def _content(path: str, file: File, host: View) -> Content:
         raise ProfileError(f"found {character!r}, which is no single byte: no_utf8 does not fit", path=where) from None
 
 
-def _copy_of(source: str, path: str, host: View) -> CopyOf:
-    """Return what stands at `source`, links followed; raise `HostError` where no regular file does."""
+def _copy_of(source: str, host: View) -> CopyOf | None:
+    """Return what stands at `source`, links followed, None where it is no regular file."""
     at = posixpath.normpath(source)
     for _ in range(_MAX_LINKS):
         found = host.object(at)
@@ -129,9 +131,7 @@ def _copy_of(source: str, path: str, host: View) -> CopyOf:
         if not isinstance(found, Symlink):
             break
         at = posixpath.normpath(posixpath.join(posixpath.dirname(at), found.target))
-    raise HostError(
-        f"no regular file to copy to {path}", path=source, hint="it must be there, or an earlier component make it"
-    )
+    return None
 
 
 def _reaction(command: str, *, may_fail: bool) -> ReactCommand:

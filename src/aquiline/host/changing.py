@@ -15,7 +15,7 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from itertools import islice
@@ -59,19 +59,7 @@ class Changing(Looking):
         self._network_allowed = allow_network_filesystems
         #: Devices known to be no network file systems.
         self._local: set[int] = set()
-        self._threads: ThreadPoolExecutor | None = None
         self._labels: PolicyLabels | None = None
-
-    def forget_directories(self) -> None:
-        """Close the descriptors of recent directories, which hold their file systems busy; end the threads."""
-        super().forget_directories()
-        if self._threads is not None:
-            self._threads.shutdown()
-            self._threads = None
-
-    def close(self) -> None:
-        self.forget_directories()
-        super().close()
 
     # ---- new objects ----------------------------------------------------------------------------------------------
 
@@ -222,11 +210,15 @@ class Changing(Looking):
     # ---- durability -----------------------------------------------------------------------------------------------
 
     def sync(self, staged: Sequence[Staged]) -> None:
-        rest: Iterator[Staged] = iter(staged)
-        while batch := list(islice(rest, _SYNC_BATCH)):
-            self._sync_batch(batch)
+        if not staged:
+            return
+        rest = iter(staged)
+        # threads of this call only: none are left when a command is started by fork
+        with ThreadPoolExecutor(min(_THREADS, len(staged))) as threads:
+            while batch := list(islice(rest, _SYNC_BATCH)):
+                self._sync_batch(batch, threads)
 
-    def _sync_batch(self, batch: list[Staged]) -> None:
+    def _sync_batch(self, batch: list[Staged], threads: ThreadPoolExecutor) -> None:
         opened: list[tuple[int, str]] = []
         try:
             # one at a time, so that what is open is closed whichever of them fails
@@ -234,17 +226,12 @@ class Changing(Looking):
             for descriptor, _ in opened:
                 # begins to write all of them, which takes a quarter off the waiting that follows
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            for error, path in self._pool().map(_synced, *zip(*opened, strict=True)):
+            for error, path in threads.map(_synced, *zip(*opened, strict=True)):
                 if error is not None:
                     raise refused(error, path, "make it durable") from error
         finally:
             for descriptor, _ in opened:
                 os.close(descriptor)
-
-    def _pool(self) -> ThreadPoolExecutor:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="aquiline-host")
-        return self._threads
 
     def _open_to_sync(self, staged: Staged) -> int:
         """Return a descriptor whose fsync makes `staged` durable: of links and special files, the directory's."""

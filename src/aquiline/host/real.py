@@ -60,6 +60,6 @@ class RealHost(Keeping):
         return self._packages
 
     def run(self, command: Command) -> Completed:
-        # it may unmount what our descriptors hold busy, and is started by fork, which goes badly with threads
+        # it may unmount what our descriptors hold busy
         self.forget_directories()
         return commands.run(command, self._walk, offline=self._offline)

@@ -31,6 +31,8 @@ from aquiline.errors import HostError, UnsafePath
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINK_LIMIT = 40
 _KEEP = 128
+#: Down to this depth all directories on the way are kept, too: their neighbours are asked for next.
+_SHALLOW = 16
 
 
 class Walk:
@@ -38,14 +40,15 @@ class Walk:
 
     def __init__(self, root: str) -> None:
         """Open `root`, which is trusted: links in it are followed. Raise `HostError` where it is no directory."""
+        self._root = -1
+        #: Directory path → descriptor, device, inode, and who led there; the most recently used last.
+        self._kept: OrderedDict[str, tuple[int, int, int, frozenset[int]]] = OrderedDict()
         try:
             self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise HostError(f"cannot be used as a root: {os.strerror(error.errno or 0)}", path=root) from error
         #: Put before an absolute path to name it for the kernel.
         self.prefix = os.path.abspath(root).rstrip("/")
-        #: Directory path → (descriptor, (device, inode)); the most recently used last.
-        self._kept: OrderedDict[str, tuple[int, int, int]] = OrderedDict()
 
     @property
     def root(self) -> int:
@@ -59,9 +62,12 @@ class Walk:
             os.close(self._root)
             self._root = -1
 
+    def __del__(self) -> None:
+        self.close()  # descriptors are numbers: nothing else closes those of a host that was dropped
+
     def forget(self) -> None:
         """Close the kept descriptors: they would hold file systems busy."""
-        for descriptor, _, _ in self._kept.values():
+        for descriptor, *_ in self._kept.values():
             os.close(descriptor)
         self._kept.clear()
 
@@ -98,14 +104,14 @@ class Walk:
 
     def follow(self, path: str) -> int:
         """Return a new descriptor (``O_PATH``) of what `path` leads to, followed to its end; the caller closes."""
-        return self._walk(_plain(path), end_may_be_anything=True)
+        return self._walk(_plain(path), end_may_be_anything=True)[0]
 
     def _recent(self, directory: str) -> int:
         if not directory:
             return self._root
         kept = self._kept.get(directory)
         if kept is not None:
-            descriptor, device, inode = kept
+            descriptor, device, inode, _ = kept
             try:
                 now = os.stat(self.prefix + directory)
             except OSError:
@@ -119,30 +125,35 @@ class Walk:
     def _walk_and_keep(self, directory: str) -> int:
         while len(self._kept) >= _KEEP:
             os.close(self._kept.popitem(last=False)[1][0])
-        descriptor = self._step_from_kept(directory)
-        if descriptor < 0:
-            descriptor = self._walk(directory)
+        descriptor, leaders = self._step(directory) or self._walk(directory)
         now = os.fstat(descriptor)
-        self._kept[directory] = (descriptor, now.st_dev, now.st_ino)
+        self._kept[directory] = (descriptor, now.st_dev, now.st_ino, leaders)
         return descriptor
 
-    def _step_from_kept(self, directory: str) -> int:
-        """Return a descriptor reached by one step from a kept parent, -1 where there is none or it is not that easy."""
+    def _step(self, directory: str) -> tuple[int, frozenset[int]] | None:
+        """Return what `_walk` does by one step from the parent, which is then kept; None where it is not that easy."""
         above, _, name = directory.rpartition("/")
-        if not above or name == ".." or above not in self._kept:
-            return -1
+        if name == ".." or (directory.count("/") > _SHALLOW and above not in self._kept):
+            return None
         try:
-            return os.open(name, _LOOK | os.O_DIRECTORY, dir_fd=self._recent(above))
-        except NotADirectoryError:
-            # a link, perhaps; ELOOP is what older kernels say of one
-            return -1
+            descriptor = os.open(name, _LOOK | os.O_DIRECTORY, dir_fd=self._recent(above))
         except OSError as error:
-            if error.errno == errno.ELOOP:
-                return -1
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                return None  # a link, perhaps
             raise
+        leaders = self._kept[above][3] if above else frozenset()
+        try:
+            _check_leaders(leaders, descriptor, directory)
+        except UnsafePath:
+            os.close(descriptor)
+            raise
+        return descriptor, leaders
 
-    def _walk(self, path: str, *, end_may_be_anything: bool = False) -> int:
-        """Walk from the root and return a new descriptor. The stack holds the way back up, for ``..``."""
+    def _walk(self, path: str, *, end_may_be_anything: bool = False) -> tuple[int, frozenset[int]]:
+        """Walk from the root; return a new descriptor, and the users other than root whose links led there.
+
+        The stack holds the way back up, for ``..``.
+        """
         names = path.split("/")[::-1]
         stack = [os.dup(self._root)]
         links = 0
@@ -167,7 +178,7 @@ class Walk:
                 elif not stat.S_ISDIR(mode) and (not end_may_be_anything or any(names)):
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             _check_leaders(leaders, stack[-1], path)
-            return stack.pop()
+            return stack.pop(), frozenset(leaders)
         finally:
             _close_down_to(stack, 0)
 
@@ -191,7 +202,7 @@ def _target(directory: int, link: int, name: str, path: str, leaders: set[int]) 
     return os.readlink("", dir_fd=link)
 
 
-def _check_leaders(leaders: set[int], end: int, path: str) -> None:
+def _check_leaders(leaders: set[int] | frozenset[int], end: int, path: str) -> None:
     """Refuse an end that does not belong to everybody who led there."""
     owner = os.fstat(end).st_uid if leaders else 0
     if strangers := leaders - {owner}:

@@ -365,6 +365,21 @@ class Journal:
         rows = self._rows(query, (self._sequence(run),))
         return [PreimageReference(step, digest, size, bool(secret)) for step, digest, size, secret in rows]
 
+    def preimage_users(self) -> dict[str, set[str]]:
+        """Return for every pre-image that a run ever needed the runs that do."""
+        users: dict[str, set[str]] = {}
+        query = "SELECT DISTINCT preimage.sha256, run.id FROM preimage JOIN run ON run.seq = preimage.run"
+        for digest, run in self._rows(query):
+            users.setdefault(digest, set()).add(run)
+        return users
+
+    def last_to_touch(self) -> set[str]:
+        """Return the runs that were the last to touch some object: what stands there is theirs, or may be."""
+        # Who set out last may not have got there, so who last left something counts as well.
+        query = """SELECT id FROM run WHERE seq IN (SELECT max(run) FROM touched GROUP BY path)
+                   OR seq IN (SELECT max(run) FROM value GROUP BY path)"""
+        return {row[0] for row in self._rows(query)}
+
     def tombstones(self) -> dict[str, str]:
         """Return the digests of purged pre-images and why they were purged."""
         return dict(self._rows("SELECT sha256, reason FROM tombstone ORDER BY sha256"))

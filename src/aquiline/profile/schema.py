@@ -8,6 +8,7 @@ A field whose value is a secret (D9) is annotated with `SECRET`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -45,12 +46,9 @@ def convert(section: ComponentSection, wanted: type[T]) -> T:
 
 def unknown_keys(value: Any, wanted: Any, path: str) -> list[str]:
     """Return the profile paths of all keys in `value` that `wanted` has no place for."""
-    return [
-        child(at, key)
-        for at, found, type_there in _walk(value, wanted, path)
-        if isinstance(found, dict) and _is_struct(struct := _arm(found, _bare(type_there)))
-        for key in sorted(found.keys() - _fields(struct).keys())
-    ]
+    found: list[tuple[str | int, ...]] = []
+    _find_unknown(value, wanted, (), found)
+    return [functools.reduce(child, terms, path) for terms in found]
 
 
 def secret_paths(value: Any, wanted: Any, path: str) -> list[str]:
@@ -67,6 +65,32 @@ def json_schema(component: type[Described]) -> dict[str, Any]:
         "x-aquiline-version": component.version,
         **msgspec.json.schema(component.configuration),
     }
+
+
+def _find_unknown(value: Any, wanted: Any, at: tuple[str | int, ...], found: list[tuple[str | int, ...]]) -> None:
+    """Add to `found` what is unknown in `value`. Every plan does this to every entry: it looks at no leaf."""
+    arm = _arm(value, _bare(wanted))
+    if isinstance(value, dict) and _is_struct(arm):
+        fields = _fields(arm)
+        if not value.keys() <= fields.keys():
+            found += [(*at, key) for key in sorted(value.keys() - fields.keys())]
+        for key, inner_type in _fields_with_keys(arm).items():
+            if key in value:
+                _find_unknown(value[key], inner_type, (*at, key), found)
+    elif isinstance(value, dict | list) and _may_hold_keys(arm):
+        for position, inner, inner_type in _entries(value, arm):
+            _find_unknown(inner, inner_type, (*at, position), found)
+
+
+@functools.cache
+def _fields_with_keys(struct: Any) -> dict[str, Any]:
+    """Return those fields of a struct in whose values there can be unknown keys."""
+    return {key: wanted for key, wanted in _fields(struct).items() if _may_hold_keys(wanted)}
+
+
+def _may_hold_keys(wanted: Any) -> bool:
+    bare = _bare(wanted)
+    return _is_struct(bare) or any(_may_hold_keys(inner) for inner in get_args(bare))
 
 
 def _walk(value: Any, wanted: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
@@ -171,7 +195,8 @@ def _is_secret(candidate: Any) -> bool:
     return any(isinstance(meta, msgspec.Meta) and (meta.extra or {}).get("secret") for meta in get_args(candidate)[1:])
 
 
+@functools.cache
 def _fields(struct: Any) -> dict[str, Any]:
     """Return the type of each key that a struct knows."""
-    hints = get_type_hints(_bare(struct), include_extras=True)
-    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(_bare(struct))}
+    hints = get_type_hints(struct, include_extras=True)
+    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(struct)}

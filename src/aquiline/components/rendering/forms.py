@@ -66,7 +66,6 @@ def _check_container(contents: Any) -> None:
 _NUMBER = re.compile(r"\s*[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|inf(?:inity)?|nan)\s*", re.IGNORECASE | re.ASCII)
 _QUOTED = frozenset({"", "~", "true", "false", "null"})
 _SHORT_LINES = 30
-_NO_WRAPPING = 2**31 - 1
 
 
 def render_yaml(contents: Any) -> str:
@@ -87,7 +86,6 @@ def _yaml(documents: list[Any]) -> str:
         _yaml_events(yaml, documents),
         Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper),
         allow_unicode=True,
-        width=_NO_WRAPPING,
     )
     return text
 
@@ -217,6 +215,8 @@ def _wrapped(line: str) -> str:
         if not breaks:
             break
         at = fitting[-1] if fitting else breaks[0]
+        if at == len(rest) - 1:
+            break
         lines.append(indent + rest[:at])
         indent, rest = "    ", rest[at + 1 :]
     return " \\\n".join([*lines, indent + rest])
