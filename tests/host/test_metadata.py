@@ -533,6 +533,26 @@ print(host.read("/d/f"))
 
         assert ["() Absent", "b'below'"] == lines
 
+    def test_without_proc(self, tmp_path: Path) -> None:
+        """Where /proc is not mounted files are read, and a link is an error with a way out, never absent."""
+        lines = self.run(
+            tmp_path,
+            """
+put("/f", b"x")
+os.symlink("f", root + "/link")
+subprocess.run(["umount", "--lazy", "/proc"], check=True)
+print(host.read("/f"), type(host.observe("/f")).__name__)
+print(refusal(host.observe, "/link"))
+print(refusal(host.set_metadata, "/f", Metadata(0o600, 0, 0)))
+""",
+        )
+
+        assert [
+            "b'x' RegularFile",
+            "/link: cannot read it: that needs /proc, which is not mounted",
+            "/f: cannot change its metadata: that needs /proc, which is not mounted",
+        ] == lines
+
     def test_read_only_file_systems(self, tmp_path: Path) -> None:
         """A read-only file system is said to be one, with the path that was meant."""
         lines = self.run(

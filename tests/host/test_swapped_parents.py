@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,38 @@ def test_a_temporary_object_exchanged_by_its_directory_s_owner(host: RealHost) -
     host.publish(host.stage("/home/d/f", file(b"x"), content(), "x"))
 
     assert UNTOUCHED == victim(host.root)
+
+
+def test_a_staged_directory_exchanged_for_one_of_root(host: RealHost) -> None:
+    """A directory of root beside what we stage cannot be slipped in to be given away."""
+    os.mkdir(f"{host.root}/home/d/root-s", 0o700)
+    Path(host.root, "home/d/root-s/secret").write_text("x")
+    wanted = Directory(Metadata(0o777, USER, USER))
+
+    def exchange() -> None:
+        while True:
+            with suppress(OSError):
+                os.rename(f"{host.root}/home/d/.aq-x", f"{host.root}/home/d/taken")
+            with suppress(OSError):
+                os.rename(f"{host.root}/home/d/root-s", f"{host.root}/home/d/.aq-x")
+            with suppress(OSError):
+                os.rename(f"{host.root}/home/d/.aq-x", f"{host.root}/home/d/root-s")
+            with suppress(OSError):
+                os.rmdir(f"{host.root}/home/d/taken")
+
+    racer = as_user(exchange)
+    until = time.monotonic() + 1
+    try:
+        while time.monotonic() < until:
+            with suppress(HostError):
+                host.stage("/home/d/new", wanted, None, "x")
+    finally:
+        os.kill(racer, signal.SIGKILL)
+        os.waitpid(racer, 0)
+
+    owners = {os.stat(path.parent).st_uid for path in Path(host.root, "home/d").glob("*/secret")}
+    owners |= {os.stat(path.parent).st_uid for path in Path(host.root, "home/d").glob(".*/secret")}
+    assert {0} == owners
 
 
 def test_a_race_is_never_won(host: RealHost) -> None:

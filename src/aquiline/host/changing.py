@@ -15,15 +15,16 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import sha256
 from itertools import islice
 
 import msgspec
 
 from aquiline.errors import HostError, UnsafePath
-from aquiline.host.attributes import SELINUX, attributes, give, metadata
+from aquiline.host.attributes import SELINUX, attributes, give, metadata, set_mtime
 from aquiline.host.labels import PolicyLabels
 from aquiline.host.looking import Looking, open_quietly, unopened
 from aquiline.host.mounts import refuse_network
@@ -187,13 +188,9 @@ class Changing(Looking):
     def set_metadata(self, path: str, metadata: Metadata) -> None:
         at, name = self._place(path, "change its metadata", root_too=True)
         try:
-            descriptor = os.open(name, _LOOK, dir_fd=at)
-            try:
-                _check_sole_name(at, descriptor, path)
+            with _held(at, name, path) as descriptor:
                 before = os.fstat(descriptor)
                 give(unopened(descriptor), metadata, before)
-            finally:
-                os.close(descriptor)
             if before.st_uid != metadata.uid:
                 self._walk.forget()  # whether a link may be followed hangs on who owns it and its directory
         except OSError as error:
@@ -202,8 +199,8 @@ class Changing(Looking):
     def set_mtime(self, path: str, mtime_ns: int) -> None:
         at, name = self._place(path, "set its time", root_too=True)
         try:
-            found = os.lstat(name, dir_fd=at)
-            os.utime(name, ns=(found.st_atime_ns, mtime_ns), dir_fd=at, follow_symlinks=False)
+            with _held(at, name, path) as descriptor:
+                set_mtime(unopened(descriptor), mtime_ns)
         except OSError as error:
             raise refused(error, path, "set its time", at=at, name=name) from error
 
@@ -212,7 +209,7 @@ class Changing(Looking):
     def sync(self, staged: Sequence[Staged]) -> None:
         if not staged:
             return
-        rest = iter(staged)
+        rest = iter(_distinct(staged))
         # threads of this call only: none are left when a command is started by fork
         with ThreadPoolExecutor(min(_THREADS, len(staged))) as threads:
             while batch := list(islice(rest, _SYNC_BATCH)):
@@ -287,6 +284,17 @@ class Changing(Looking):
             self._local.add(device)
 
 
+@contextmanager
+def _held(at: int, name: str, path: str) -> Iterator[int]:
+    """Hold what stands at `name`, without opening it, to change it under this name."""
+    descriptor = os.open(name, _LOOK, dir_fd=at)
+    try:
+        _check_sole_name(at, descriptor, path)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _check_sole_name(at: int, descriptor: int, path: str) -> None:
     """Refuse a file that somebody else may have given this name: changed in place, it changes under all its names.
 
@@ -351,11 +359,21 @@ def _create(at: int, temporary: str, path: str, wanted: Present) -> int:
 def _open_created(at: int, temporary: str, path: str, wanted: Present) -> int:
     """Open what was just made; whoever owns the directory may have put something else there in between."""
     descriptor = os.open(temporary, _OPEN_DIRECTORY if isinstance(wanted, Directory) else _LOOK, dir_fd=at)
-    found = os.fstat(descriptor)
-    if found.st_uid != os.geteuid() or (found.st_nlink != 1 and not isinstance(wanted, Directory)):
+    if not _is_new(descriptor, wanted):
         os.close(descriptor)
         raise UnsafePath("somebody exchanged the object while it was being made", path=path)
     return descriptor
+
+
+def _is_new(descriptor: int, wanted: Present) -> bool:
+    """Say whether this can be what we just made: ours, of one name, nothing in it."""
+    found = os.fstat(descriptor)
+    if found.st_uid != os.geteuid():
+        return False
+    if isinstance(wanted, Directory):
+        return not os.listdir(descriptor)
+    expected = _NODE[wanted.special] if isinstance(wanted, Special) else stat.S_IFLNK
+    return found.st_nlink == 1 and stat.S_IFMT(found.st_mode) == expected
 
 
 def _furnish(descriptor: int, path: str, wanted: Present, content: Iterable[bytes] | None) -> Present:
@@ -510,6 +528,18 @@ def _write_in_place(descriptor: int, path: str, content: Iterable[bytes], wanted
     os.fsync(descriptor)
     now = os.fstat(descriptor)
     return RegularFile(metadata(now, attributes(descriptor)), size, digest.hexdigest(), now.st_nlink)
+
+
+def _distinct(staged: Sequence[Staged]) -> Iterator[Staged]:
+    """Return the files and directories, and of the rest, for which a directory is synced, one of each directory."""
+    directories = set()
+    for one in staged:
+        directory = one.temporary.rpartition("/")[0]
+        if isinstance(one.object, RegularFile | Directory):
+            yield one
+        elif directory not in directories:
+            directories.add(directory)
+            yield one
 
 
 def _synced(descriptor: int, path: str) -> tuple[OSError | None, str]:

@@ -2,7 +2,8 @@
 
 The end of a path is never followed. Regular files are opened without blocking, without following and, where the caller
 owns them or is root, without moving their access time (elsewhere the kernel moves it as its mount options say, and
-nothing here puts it back: that would be a write). Sockets, FIFOs and devices are never opened.
+nothing here puts it back: that would be a write). To read where a link leads moves the link's own access time, for us
+as for everybody; the kernel has no way to ask without. Sockets, FIFOs and devices are never opened.
 
 Extended attributes of links and special files are read through ``/proc/self/fd``, so /proc must be mounted.
 """
@@ -38,6 +39,10 @@ _OPEN_QUIETLY = _OPEN | os.O_NOATIME
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Bytes read at once.
 CHUNK = 1 << 20
+#: What it looks like when an object is replaced by one of another type between the look and the opening.
+_REPLACED = frozenset({errno.EAGAIN, errno.ELOOP, errno.ENOTDIR, errno.ENXIO})
+#: How often to look again then.
+_TRIES = 5
 _NOTHING_THERE = (FileNotFoundError, NotADirectoryError)
 
 _SPECIAL: dict[int, SpecialType] = {
@@ -176,6 +181,16 @@ class Looking:
 
 def observed(at: int, name: str) -> Object:
     """Return what stands at `name` in the directory `at`. Raise `FileNotFoundError` where nothing does."""
+    for _ in range(_TRIES):
+        try:
+            return _observed(at, name)
+        except OSError as error:
+            if error.errno not in _REPLACED:
+                raise
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def _observed(at: int, name: str) -> Object:
     found = os.lstat(name, dir_fd=at)
     kind = found.st_mode & 0o170000
     if kind == stat.S_IFREG:
@@ -183,7 +198,7 @@ def observed(at: int, name: str) -> Object:
         try:
             now = os.fstat(descriptor)
             if not stat.S_ISREG(now.st_mode):
-                raise OSError(errno.EAGAIN, "it was replaced while it was being read")
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             return _observed_file(descriptor, now)
         finally:
             os.close(descriptor)
@@ -225,12 +240,16 @@ def _digest(begin: bytes, descriptor: int) -> tuple[str, int]:
 
 def _observed_unopened(descriptor: int) -> Symlink | Special:
     found = os.fstat(descriptor)
-    described = metadata(found, attributes(unopened(descriptor)))
+    try:
+        described = metadata(found, attributes(unopened(descriptor)))
+    except FileNotFoundError as error:
+        # it is /proc that is not there; the object must not pass for absent
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from error
     if stat.S_ISLNK(found.st_mode):
         return Symlink(described, os.readlink("", dir_fd=descriptor))
     special = _SPECIAL.get(stat.S_IFMT(found.st_mode))
     if special is None:
-        raise OSError(errno.EAGAIN, "it was replaced while it was being read")
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     return Special(described, special, found.st_rdev)
 
 

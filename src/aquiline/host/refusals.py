@@ -25,7 +25,10 @@ _WORDS: dict[int, tuple[str, str]] = {
         "ask for in_place to write through it, or unmount it first",
     ),
     errno.ETXTBSY: ("is a program that is running, and cannot be overwritten in place", ""),
-    errno.EXDEV: ("source and destination are on different file systems", "write a copy and remove the source instead"),
+    errno.EXDEV: (
+        "source and destination are on different file systems or mounts",
+        "write a copy and remove the source instead",
+    ),
     errno.ENOTEMPTY: ("is a directory that is not empty", "remove what is in it first"),
     errno.EEXIST: ("is a directory that is not empty, or was made by somebody else meanwhile", ""),
     errno.ENOTDIR: ("a parent of it, or it itself, is not a directory", ""),
@@ -36,6 +39,8 @@ _WORDS: dict[int, tuple[str, str]] = {
     errno.EMLINK: ("it has as many names as its file system allows", ""),
     errno.EFBIG: ("is larger than its file system, or the limit of this process, allows", ""),
     errno.EIO: ("its disk reported an error", "see `dmesg`"),
+    errno.EAGAIN: ("it was replaced again and again while it was being read", "find out who writes it, and try again"),
+    errno.ENOSYS: ("that needs /proc, which is not mounted", "mount it: `mount -t proc proc /proc`"),
     errno.ESTALE: ("its network file system lost it", ""),
     errno.EOPNOTSUPP: ("its file system cannot hold such an attribute or object", ""),
 }
@@ -54,6 +59,8 @@ def refused(error: OSError, path: str, doing: str, *, at: int = -1, name: str = 
             return HostError(
                 f"cannot {doing}: {protected}", path=path, hint="take the flag away with `chattr`, if it may go"
             )
+    if code == errno.ENOENT and str(error.filename).startswith("/proc/self/fd/"):
+        code = errno.ENOSYS  # it is /proc that is not there: the descriptor is open
     words, hint = _WORDS.get(code, (os.strerror(code) if code else str(error), ""))
     return HostError(f"cannot {doing}: {words}", path=path, hint=hint)
 
