@@ -21,6 +21,7 @@ VERSION = 1
 Value = TypeVar("Value")
 
 _packer = msgspec.json.Encoder(order="deterministic")
+_raw_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
 _encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=True)
 
 
@@ -35,13 +36,12 @@ def encode(value: Any) -> str:
 def pack(value: Any) -> bytes:
     """Return bytes that are equal exactly for equal values of one type: for digests, much faster than `encode`.
 
-    They are JSON in UTF-8, or the canonical form where UTF-8 cannot carry the value; that one then holds the escape of
-    a lone surrogate, which the other never does.
+    They are JSON in UTF-8; what UTF-8 cannot carry has surrogates encoded as if it could, which valid UTF-8 never has.
     """
     try:
         return _packer.encode(value)
     except UnicodeEncodeError:
-        return encode(value).encode("ascii")
+        return _raw_encoder.encode(msgspec.to_builtins(value, str_keys=True)).encode("utf-8", "surrogatepass")
 
 
 def decode(text: str | bytes, type: type[Value]) -> Value:  # noqa: A002  # the word msgspec uses for it

@@ -45,7 +45,7 @@ from aquiline.changes.kinds import (
     WriteFile,
 )
 from aquiline.changes.placeholders import Facts, Placeholders
-from aquiline.changes.redact import contents_of, holds_secret
+from aquiline.changes.redact import holds_secret, secret_contents
 from aquiline.changes.steps import Digests, Step
 from aquiline.changes.text import TEXT_LIMIT, text_of
 from aquiline.host.objects import ABSENT, Absent, Directory, Object, RegularFile, Special, Symlink, sha256
@@ -69,29 +69,30 @@ _OWN_WORDS = frozenset(
 
 def plan_digest(steps: Sequence[Step], secret_key: bytes) -> str:
     """Return the digest that another plan for the same host, or for another state of it, does not have."""
-    return _digest("plan", _plan_lines(_known(steps), secret_key))
+    return _digest("plan", (_plan_line(known, secret_key) for known in _known(steps)))
 
 
 def effect_digest(steps: Sequence[Step], secret_key: bytes) -> str:
     """Return the digest of what `steps` do, whenever, and in whatever words."""
-    return _digest("effect", map(canonical.pack, effect(steps, secret_key)))
+    return _digest("effect", (canonical.pack(row) for _, row in _rows(steps, secret_key)))
 
 
 def shape_digest(steps: Sequence[Step], facts: Facts, secret_key: bytes, contents: Contents = lambda _: None) -> str:
     """Return the digest that hosts share whose steps differ only in their own facts."""
-    rows = effect(steps, secret_key)
-    return _digest("shape", _shape_lines(rows, steps, Placeholders(facts), contents))
+    placeholders = Placeholders(facts)
+    rows = _rows(steps, secret_key)
+    return _digest("shape", (_shape_line(row, known.step, placeholders, contents) for known, row in rows))
 
 
 def digests(steps: Sequence[Step], facts: Facts, secret_key: bytes, contents: Contents = lambda _: None) -> Digests:
     """Return all three digests of `steps`, for less than the price of one after the other."""
-    known = _known(steps)
-    rows = _effect_rows(known, secret_key)
-    return Digests(
-        plan=_digest("plan", _plan_lines(known, secret_key)),
-        effect=_digest("effect", map(canonical.pack, rows)),
-        shape=_digest("shape", _shape_lines(rows, steps, Placeholders(facts), contents)),
-    )
+    placeholders = Placeholders(facts)
+    plan, effect_lines, shape_lines = _Lines("plan"), _Lines("effect"), _Lines("shape")
+    for known, row in _rows(steps, secret_key):
+        plan.add(_plan_line(known, secret_key))
+        effect_lines.add(canonical.pack(row))
+        shape_lines.add(_shape_line(row, known.step, placeholders, contents))
+    return Digests(plan=plan.digest(), effect=effect_lines.digest(), shape=shape_lines.digest())
 
 
 def digest_of_shape(rows: Shape) -> str:
@@ -101,7 +102,7 @@ def digest_of_shape(rows: Shape) -> str:
 
 def effect(steps: Sequence[Step], secret_key: bytes) -> list[Row]:
     """Return the effect rows of `steps`."""
-    return _effect_rows(_known(steps), secret_key)
+    return [row for _, row in _rows(steps, secret_key)]
 
 
 def shape(steps: Sequence[Step], facts: Facts, secret_key: bytes, contents: Contents = lambda _: None) -> Shape:
@@ -109,9 +110,11 @@ def shape(steps: Sequence[Step], facts: Facts, secret_key: bytes, contents: Cont
 
     Prior content with facts in it is shaped where `contents` has it, else it is in the shape by its SHA-256.
     """
-    rows = effect(steps, secret_key)
     placeholders = Placeholders(facts)
-    return [_shape_row(_worded(row, step), step, placeholders, contents) for row, step in zip(rows, steps, strict=True)]
+    return [
+        _shape_row(_worded(row, known.step), known.step, placeholders, contents)
+        for known, row in _rows(steps, secret_key)
+    ]
 
 
 def fill(rows: Shape, facts: Facts) -> list[Row]:
@@ -130,21 +133,37 @@ def fill(rows: Shape, facts: Facts) -> list[Row]:
     return [_with_texts(_with_contents(row, content), placeholders.fill) for row in rows]
 
 
+class _Lines:
+    """A digest being made, line by line."""
+
+    def __init__(self, name: str) -> None:
+        self._hash = hashlib.sha256(b"aquiline %s %d" % (name.encode(), canonical.VERSION))
+
+    def add(self, line: bytes) -> None:
+        self._hash.update(b"\n" + line)
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
 def _digest(name: str, lines: Iterable[bytes]) -> str:
-    digest = hashlib.sha256(b"aquiline %s %d\n" % (name.encode(), canonical.VERSION))
-    digest.update(b"\n".join(lines))
-    return digest.hexdigest()
+    found = _Lines(name)
+    for line in lines:
+        found.add(line)
+    return found.digest()
 
 
 class _Known(NamedTuple):
-    """A step with its content by digest, and what is asked of it more than once."""
+    """A step, and what is asked of it more than once."""
 
     step: Step
+    #: The same with its content by digest.
+    bare: Step
     is_secret: bool
 
 
-def _known(steps: Sequence[Step]) -> list[_Known]:
-    return [_Known(_without_data(step), holds_secret(step)) for step in steps]
+def _known(steps: Sequence[Step]) -> Iterator[_Known]:
+    return (_Known(step, _without_data(step), holds_secret(step)) for step in steps)
 
 
 def _without_data(step: Step) -> Step:
@@ -160,10 +179,9 @@ def _without_data(step: Step) -> Step:
 # ---- plan ----------------------------------------------------------------------------------------------------------
 
 
-def _plan_lines(known: list[_Known], secret_key: bytes) -> Iterator[bytes]:
-    for step, is_secret in known:
-        line = canonical.pack(step)
-        yield _keyed(secret_key, line) if is_secret else line
+def _plan_line(known: _Known, secret_key: bytes) -> bytes:
+    line = canonical.pack(known.bare)
+    return _keyed(secret_key, line) if known.is_secret else line
 
 
 def _keyed(secret_key: bytes, data: bytes) -> bytes:
@@ -173,9 +191,11 @@ def _keyed(secret_key: bytes, data: bytes) -> bytes:
 # ---- effect --------------------------------------------------------------------------------------------------------
 
 
-def _effect_rows(known: list[_Known], secret_key: bytes) -> list[Row]:
-    hidden = frozenset(digest for step, is_secret in known if is_secret for digest in contents_of(step))
-    return [_effect_row(step, _States(step, is_secret, hidden, secret_key)) for step, is_secret in known]
+def _rows(steps: Sequence[Step], secret_key: bytes) -> Iterator[tuple[_Known, Row]]:
+    """Return each step with its effect row."""
+    hidden = secret_contents(steps)
+    for known in _known(steps):
+        yield known, _effect_row(known.bare, _States(known.bare, known.is_secret, hidden, secret_key))
 
 
 def _effect_row(step: Step, states: _States) -> Row:
@@ -284,16 +304,13 @@ def _object(found: Object, content: Row | None) -> Row:
 # ---- shape ---------------------------------------------------------------------------------------------------------
 
 
-def _shape_lines(
-    rows: list[Row], steps: Sequence[Step], placeholders: Placeholders, contents: Contents
-) -> Iterator[bytes]:
-    """Return the packed shape rows; most rows have no fact in them and are not walked."""
-    for row, step in zip(rows, steps, strict=True):
-        worded = _worded(row, step)
-        line = canonical.pack(worded)
-        if any(map(placeholders.may_occur_in, (line, *_data(step, contents)))):
-            line = canonical.pack(_shape_row(worded, step, placeholders, contents))
-        yield line
+def _shape_line(row: Row, step: Step, placeholders: Placeholders, contents: Contents) -> bytes:
+    """Return the packed shape row; most rows have no fact in them and are not walked."""
+    worded = _worded(row, step)
+    line = canonical.pack(worded)
+    if any(map(placeholders.may_occur_in, (line, *_data(step, contents)))):
+        return canonical.pack(_shape_row(worded, step, placeholders, contents))
+    return line
 
 
 def _worded(row: Row, step: Step) -> Row:
