@@ -434,6 +434,45 @@ def test_several_names_of_one_inode(bench: Bench) -> None:
     assert before.metadata == bench.host.observe("/b").metadata  # type: ignore[union-attr]
 
 
+def test_a_mount_point_is_overwritten(bench: Bench) -> None:
+    """A file that is a mount point, which no rename can replace, gets its content and metadata back in place."""
+    a_file(bench.real("/a"))
+    a_file(bench.real("/source"))
+    subprocess.run(["mount", "--bind", bench.real("/source"), bench.real("/a")], check=True)
+    try:
+        before = bench.host.observe("/a")
+
+        def overwrite(path: str) -> None:
+            Path(path).write_bytes(b"new")
+            os.chmod(path, 0o600)
+
+        bench.do(1, "/a", overwrite, WriteFile(path="/a", content=Inline(b"new"), in_place=True))
+        bench.undone()
+
+        assert before == bench.host.observe("/a")
+        assert os.path.samefile(bench.real("/a"), bench.real("/source"))
+    finally:
+        subprocess.run(["umount", bench.real("/a")], check=True)
+
+
+def test_an_inode_with_several_names_written_in_place(bench: Bench) -> None:
+    """A file with several names that was overwritten in place gets its content back under all of them."""
+    a_file(bench.real("/a"))
+    os.link(bench.real("/a"), bench.real("/b"))
+    before = bench.host.observe("/a")
+    bench.store.keep_many([bench.host.chunks("/a")])
+    os.link(bench.real("/a"), bench.state.links / "0123abcd-1")
+    undo = Undo(class_="exact", description="x", changes=(Restore(path="/a", object=before, kept="inode"),))
+    change = WriteFile(path="/a", content=Inline(b"new"), in_place=True)
+    Path(bench.real("/a")).write_bytes(b"new")
+    bench.script.append([step(1, change, (At("/a", before),), (At("/a", bench.host.observe("/a")),), undo)])
+
+    bench.undone()
+
+    assert os.path.samefile(bench.real("/a"), bench.real("/b"))
+    assert without_times(before) == without_times(bench.host.observe("/b"))
+
+
 def test_a_hard_link_over_an_equal_file(bench: Bench) -> None:
     """A file that became a name of another one with the same content gets an inode of its own again."""
     for name in ("/a", "/b"):
