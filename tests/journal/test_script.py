@@ -473,6 +473,28 @@ def test_an_inode_with_several_names_written_in_place(bench: Bench) -> None:
     assert without_times(before) == without_times(bench.host.observe("/b"))
 
 
+def test_attributes_that_a_directory_gained(bench: Bench) -> None:
+    """Attributes that the run gave to a directory go where there is a setfattr, and are named where there is none."""
+    os.mkdir(bench.real("/d"))
+    before = bench.host.observe("/d")
+
+    def give(path: str) -> None:
+        os.setxattr(path, "system.posix_acl_default", ACL)
+        os.setxattr(path, "user.colour", b"red")
+
+    bench.do(1, "/d", give, MakeDirectory(path="/d"))
+    bench.script.close()
+    named = bench.run()
+    assert 1 == named.returncode
+    assert b"/d: its attribute user.colour stays: no setfattr here" in named.stderr
+
+    (bench.bin / "setfattr").symlink_to(shutil.which("setfattr") or "")
+
+    bench.undone()
+
+    assert before == bench.host.observe("/d")
+
+
 def test_a_hard_link_over_an_equal_file(bench: Bench) -> None:
     """A file that became a name of another one with the same content gets an inode of its own again."""
     for name in ("/a", "/b"):

@@ -191,6 +191,9 @@ class UndoScript:
 
     def _undo(self, text: shell.Text, step: Step, change: Change) -> None:
         if isinstance(change, Restore):
+            gained = _gained(step, change)
+            if gained:
+                text.call("aq_strip", change.path, *gained)
             kept = self._kept_word(text, step, change)
             shell.put_back(text, change.path, change.object, kept=kept, same=_same(step), shells=self._shells.name)
         else:
@@ -265,6 +268,14 @@ def _restored_directories(steps: Iterable[Step]) -> Iterator[tuple[str, int]]:
         for change in step.undo.changes:
             if isinstance(change, Restore) and isinstance(change.object, Directory):
                 yield change.path, change.object.metadata.mtime_ns
+
+
+def _gained(step: Step, change: Restore) -> list[str]:
+    """Return the attributes that a step gave to a directory which was there before."""
+    left = next((at.object for at in step.after if at.path == change.path), None)
+    if not isinstance(left, Directory) or not isinstance(change.object, Directory):
+        return []
+    return sorted(dict(left.metadata.xattrs).keys() - dict(change.object.metadata.xattrs).keys())
 
 
 def _same(step: Step) -> Literal["", "1", "strip"]:

@@ -263,6 +263,20 @@ aq_has_content() {
     aq_sha "$aq_t" && [ "$aq_digest" = "$1" ]
 }
 
+# aq_strip PATH NAME...: takes attributes away that the run gave to what stays in its place; coreutils cannot.
+aq_strip() {
+    aq_reach "$1" || return 1
+    aq_stripped=$1
+    shift
+    for aq_name; do
+        if command -v setfattr >/dev/null 2>&1; then
+            setfattr -h -x "$aq_name" -- "$aq_t" || aq_fail "$aq_stripped: its attribute $aq_name stays"
+        else
+            aq_fail "$aq_stripped: its attribute $aq_name stays: no setfattr here"
+        fi
+    done
+}
+
 # aq_directory PATH MODE UID GID MTIME SHELL
 aq_directory() {
     aq_stage "$1" || return 1
