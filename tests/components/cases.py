@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
-from aquiline.changes.kinds import Inline, ReactCommand, ReactUnit, RunCommand, Validate, WriteFile
+from aquiline.changes.kinds import Change, Inline, ReactCommand, ReactUnit, RunCommand, Validate, WriteFile
 from aquiline.host.simulated import SimulatedHost
 from aquiline.planning.component import Component
+from aquiline.planning.planner import plan
 from aquiline.profile import Profile
-from tests.components.driving import Yielded, run_profile
 
 SHARED = Path(os.environ.get("AQUILINE_SHARED", Path(__file__).parents[3] / "shared"))
 CASES = SHARED / "quattor" / "cases"
@@ -77,8 +77,9 @@ def actual(
     case: Case, component: type[Component[Any]], host: SimulatedHost, same: Callable[[str], str] = str
 ) -> Outcome:
     """Return what `component` gives for the profile of `case`."""
-    found = run_profile(component, Profile(tree=case.profile, given_name="host.example.org"), host)
-    written = {change.path: change for change in found.changes if isinstance(change, WriteFile)}
+    profile = Profile(tree=case.profile, given_name="host.example.org")
+    changes = [step.change for step in plan(profile, host, {component.name: component}).steps]
+    written = {change.path: change for change in changes if isinstance(change, WriteFile)}
     return Outcome(
         contents={
             path: same(change.content.data.decode()) if isinstance(change.content, Inline) else "a copy"
@@ -93,7 +94,7 @@ def actual(
             )
             for path, change in written.items()
         },
-        commands=_commands(found),
+        commands=_commands(changes),
     )
 
 
@@ -122,9 +123,9 @@ def _command(line: str) -> tuple[str, ...]:
     return (f"{service[1]}.service", _ACTIONS.get(service[2], service[2]))
 
 
-def _commands(found: Yielded) -> list[tuple[str, ...]]:
+def _commands(changes: list[Change]) -> list[tuple[str, ...]]:
     """Return commands in the order they run, reactions sorted as Quattor's service actions are: by action, unit."""
-    ran = [change.argv for change in found.changes if isinstance(change, RunCommand | Validate)]
-    units = [(reaction.unit, reaction.action) for reaction in found.reactions if isinstance(reaction, ReactUnit)]
-    others = [reaction.argv for reaction in found.reactions if isinstance(reaction, ReactCommand)]
+    ran = [change.argv for change in changes if isinstance(change, RunCommand | Validate)]
+    units = [(change.unit, change.action) for change in changes if isinstance(change, ReactUnit)]
+    others = [change.argv for change in changes if isinstance(change, ReactCommand)]
     return [*ran, *sorted(units, key=lambda unit: (unit[1], unit[0])), *others]

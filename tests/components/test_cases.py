@@ -7,6 +7,7 @@ import pytest
 from aquiline.components.cron import Cron
 from aquiline.components.filecopy import FileCopy
 from aquiline.components.metaconfig import Metaconfig
+from aquiline.host.protocol import Completed
 from aquiline.host.simulated import SimulatedHost
 from tests.components import cases
 
@@ -23,7 +24,10 @@ def host() -> SimulatedHost:
     """A host that has the users of the cases, with groups of the same names, and little else."""
     passwd = "".join(f"{name}:x:{number}:{number}::/:/bin/sh\\n" for name, number in USERS.items())
     group = "".join(f"{name}:x:{number}:\\n" for name, number in GROUPS.items())
-    return SimulatedHost.drawn(f"/bin/\n    logger: #!\n/etc/\n    passwd: {passwd}\n    group: {group}\n")
+    return SimulatedHost.drawn(
+        f"/bin/\n    logger: #!\n/etc/\n    passwd: {passwd}\n    group: {group}\n",
+        commands={("/cmd",): Completed(0, b"", b"")},
+    )
 
 
 PATHS = [path for name in sorted(COMPONENTS) for path in cases.paths(name)]

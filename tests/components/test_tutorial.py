@@ -1,6 +1,7 @@
 """The tutorial on writing a component, done as it says."""
 
 import re
+import sys
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -19,30 +20,39 @@ from tests.components.driving import run, run_profile
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial" / "write-a-component.md"
 
 
-def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", TUTORIAL.read_text(), flags=re.DOTALL)
-    return str(found)
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TUTORIAL.read_text(), flags=re.DOTALL)
 
 
 @pytest.fixture
 def banner(monkeypatch: pytest.MonkeyPatch) -> type[Component[Any]]:
     """The component of the tutorial, as if its package were installed."""
     module = ModuleType("site_components.banner")
-    monkeypatch.setitem(__import__("sys").modules, module.__name__, module)
-    exec(compile(block("python"), str(TUTORIAL), "exec"), module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(blocks("python")[0], str(TUTORIAL), "exec"), module.__dict__)
     component: type[Component[Any]] = module.__dict__["Banner"]
     return component
 
 
 def test_the_component_of_the_tutorial_works(banner: type[Component[Any]]) -> None:
     """What the tutorial's profile says becomes the file and the reload that the tutorial promises."""
-    found = run_profile(banner, Profile(tree=parse_yaml(block("yaml")), given_name="web01.example.org"))
+    found = run_profile(banner, Profile(tree=parse_yaml(blocks("yaml")[0]), given_name="web01.example.org"))
     text = "Authorised use only.\nThis is web01.example.org.\nQuestions: admin@example.org\n"
 
     assert [
         WriteFile(path="/etc/issue", content=Inline(text.encode()), mode=0o644, owner="root", group="root")
     ] == found.changes
     assert [ReactUnit(unit="issued.service", action="reload")] == found.reactions
+
+
+def test_the_test_of_the_tutorial_passes(banner: type[Component[Any]]) -> None:
+    """The tutorial's own test holds, with the planner that there is."""
+    names: dict[str, Any] = {}
+    exec(compile(blocks("python")[1], str(TUTORIAL), "exec"), names)
+
+    names["test_the_banner_names_the_host"]()
+
+    assert banner is names["Banner"]
 
 
 def test_what_the_tutorial_leaves_out_is_said(banner: type[Component[Any]]) -> None:
@@ -67,6 +77,6 @@ def test_the_component_publishes_a_schema(banner: type[Component[Any]]) -> None:
 
 def test_the_entry_point_is_in_the_group_that_is_looked_at() -> None:
     """The tutorial's package names the group in which Aquiline's own components are."""
-    (group,) = tomllib.loads(block("toml"))["project"]["entry-points"]
+    (group,) = tomllib.loads(blocks("toml")[0])["project"]["entry-points"]
 
     assert {"cron", "filecopy", "metaconfig"} <= {found.name for found in entry_points(group=group)}
