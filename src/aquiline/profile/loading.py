@@ -16,7 +16,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -31,6 +31,7 @@ MAX_DEPTH = 100
 #: Values, each use of a YAML alias counted in full.
 MAX_VALUES = 5_000_000
 
+_NO_UNICODE = "found text that is not Unicode (a lone surrogate)"
 _SUFFIXES = (".json", ".json.gz", ".yaml", ".yml")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.DOTALL)
 
@@ -83,33 +84,35 @@ def checked(tree: Any) -> dict[str, Any]:
     """Return `tree` if it is a profile's: a mapping, not too deep, of finite numbers and text that UTF-8 can hold."""
     if not isinstance(tree, dict):
         raise ProfileError(f"found {describe(tree)}, expected a mapping")
-    level: list[Any] = [tree]
-    for _ in range(MAX_DEPTH + 1):
-        if not level:
+    level: list[dict[str, Any] | list[Any]] = [tree]
+    for _ in range(MAX_DEPTH):
+        deeper: list[dict[str, Any] | list[Any]] = []
+        for container in level:
+            _check(container, deeper, tree)
+        if not deeper:
             return tree
-        level = [inner for value in level for inner in _inside(value) if _is_container_or_sound(inner, tree)]
+        level = deeper
     raise _too_deep()
 
 
-def _inside(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        yield from value
-        yield from value.values()
-    else:
-        yield from value
-
-
-def _is_container_or_sound(value: Any, tree: dict[str, Any]) -> bool:
-    """Tell containers from scalars; a scalar that cannot be in a profile raises with its path."""
-    if isinstance(value, str):
-        if not value.isascii() and _has_surrogates(value):
-            raise ProfileError("found text that is not Unicode (a lone surrogate)", path=_path_of(tree, value))
-        return False
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ProfileError(f"found {describe(value)}, expected a finite number", path=_path_of(tree, value))
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise ProfileError(f"found {describe(value)}, expected one of 64 bits", path=_path_of(tree, value))
-    return isinstance(value, dict | list)
+def _check(container: dict[str, Any] | list[Any], deeper: list[dict[str, Any] | list[Any]], tree: Any) -> None:
+    """Check what is directly in `container`, and add those that hold more to `deeper`."""
+    values: Iterable[Any] = container
+    if isinstance(container, dict):
+        for key in container:
+            if not key.isascii() and _has_surrogates(key):
+                raise ProfileError(_NO_UNICODE, path=_path_of(tree, key))
+        values = container.values()
+    for value in values:
+        if isinstance(value, str):
+            if not value.isascii() and _has_surrogates(value):
+                raise ProfileError(_NO_UNICODE, path=_path_of(tree, value))
+        elif isinstance(value, dict | list):
+            deeper.append(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ProfileError(f"found {describe(value)}, expected a finite number", path=_path_of(tree, value))
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ProfileError(f"found {describe(value)}, expected one of 64 bits", path=_path_of(tree, value))
 
 
 def _has_surrogates(text: str) -> bool:
