@@ -389,7 +389,7 @@ def perform_validation(
     copy = write_copy(content)
     argv = tuple(copy if word == "{}" else word for word in change.argv)
     try:
-        completed = host.run(Command(argv, timeout=change.timeout))
+        completed = host.run(Command(argv, content if change.stdin else b"", timeout=change.timeout))
     except NotPossibleHere:
         return Performed("not-run", output=f"not validated here: {change.argv[0]} is not there")
     except AquilineError as error:
