@@ -2,14 +2,23 @@ from typing import Any
 
 import pytest
 
-from aquiline.changes.kinds import CommandUndo, Inline, ReactUnit, RunCommand, Validate, WriteFile
+from aquiline.changes.kinds import Change, CommandUndo, Inline, ReactUnit, RunCommand, Validate, WriteFile
+from aquiline.changes.steps import Plan
 from aquiline.components.metaconfig import Metaconfig
 from aquiline.errors import ProfileError
+from aquiline.host.protocol import Completed
+from aquiline.host.simulated import SimulatedHost
+from aquiline.planning.planner import plan
+from aquiline.profile import Profile
 from tests.components.driving import Yielded, run
 
 HERE = "/software/components/metaconfig"
 ACTIONS = "restart, reload, condrestart, stop_sleep_start"
 COMMANDS = {"check": "/usr/bin/check --strict 'two words'", "hook": "-/usr/bin/hook"}
+
+
+def kind_of(change: Change) -> object:
+    return change.__struct_config__.tag
 
 
 def services(services: dict[str, Any], templates: dict[str, str] | None = None, **component: Any) -> Yielded:
@@ -148,3 +157,49 @@ def test_faults_say_where_and_what(service: dict[str, Any], commands: dict[str, 
         services({"_2ff": {"module": "json", **service}}, commands=commands)
 
     assert f"{HERE}/{message}" == str(raised.value)
+
+
+CHECKED = {"services": {"/f": {"module": "json", "actions": {"test": "check"}}}, "commands": {"check": "/bin/check"}}
+
+
+def planned(configuration: dict[str, Any], host: SimulatedHost) -> Plan:
+    tree = {"software": {"components": {"metaconfig": configuration}}}
+    return plan(Profile(tree=tree, given_name="web01"), host, {"metaconfig": Metaconfig})
+
+
+def test_the_check_reads_the_would_be_content() -> None:
+    """While planning already, the test command finds on its standard input what the file will hold."""
+    host = SimulatedHost(commands={("/bin/check",): Completed(0, b"", b"")})
+
+    assert ["validate", "write_file"] == [kind_of(step.change) for step in planned(CHECKED, host).steps]
+    assert [b"{}\n"] == [command.stdin for command in host.ran]
+
+
+def test_a_failed_check_stops_everything() -> None:
+    """A test command that says no fails the component in the dry-run, and nothing of it is planned."""
+    host = SimulatedHost(commands={("/bin/check",): Completed(1, b"", b"line 7 is wrong")})
+
+    found = planned(CHECKED, host)
+
+    assert ("failed", ()) == (found.components["metaconfig"].state, found.steps)
+    assert "line 7 is wrong" in found.components["metaconfig"].detail
+
+
+def test_a_check_that_is_not_there_is_said() -> None:
+    """Where the root lacks the test command the file is planned, and the plan says that nobody checked it."""
+    found = planned(CHECKED, SimulatedHost())
+
+    assert "planned" == found.components["metaconfig"].state
+    assert ("/f: not validated here: /bin/check is not there",) == found.coverage.reduced_by
+
+
+def test_a_file_that_is_right_calls_for_nothing() -> None:
+    """Nothing runs around a file that need not change: a second plan is empty."""
+    actions = {"pre": "x", "test": "x", "changed": "x", "post": "x"}
+    service = {"module": "json", "actions": actions, "daemons": {"d": "restart"}}
+    host = SimulatedHost.drawn("/f: {}\\n")
+
+    found = planned({"services": {"/f": service}, "commands": {"x": "/bin/x"}}, host)
+
+    assert ("unchanged", ()) == (found.components["metaconfig"].state, found.steps)
+    assert [] == host.ran
