@@ -351,11 +351,15 @@ class Journal:
         rows = self._rows("SELECT path, object, max(seq) FROM value GROUP BY path ORDER BY path")
         return {os.fsdecode(path): self._decoded(text, Object) for path, text, _ in rows}
 
-    def history(self, path: str) -> list[StepRecord]:
-        """Return the steps that set out to change `path`, newest first."""
+    def touching(self, path: str) -> list[StepName]:
+        """Return the names of the steps that set out to change `path`, newest first."""
         query = """SELECT run.id, touched.step FROM touched JOIN run ON run.seq = touched.run
                    WHERE path = ? ORDER BY touched.run DESC, touched.step DESC"""
-        return [self.step(run, step) for run, step in self._rows(query, (os.fsencode(path),))]
+        return [StepName(run, step) for run, step in self._rows(query, (os.fsencode(path),))]
+
+    def history(self, path: str) -> list[StepRecord]:
+        """Return the steps that set out to change `path`, newest first."""
+        return [self.step(name.run, name.step) for name in self.touching(path)]
 
     # ---- pre-images ----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,19 @@
+"""What the tests of the agent start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent.making import Site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A host with an empty ``/etc``, where the component *anything* is installed."""
+    made = Site(tmp_path)
+    made.install()
+    with made.importing():
+        yield made
