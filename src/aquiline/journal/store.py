@@ -61,6 +61,7 @@ from aquiline.journal.state import StateDirectory, make_durable
 
 _FSCK = "`aquiline fsck` says what can still be undone"
 _STATUSES = get_args(StepStatus)
+_NOTHING = Intent(steps=())
 _Result = TypeVar("_Result")
 _Row = tuple[Any, ...]
 
@@ -173,9 +174,26 @@ class Journal:
         sequence = self._sequence(run)
         self._write(lambda write: _event(write, sequence, step, what, data))
 
-    def amend(self, run: str, step: int, undo: Undo, *, reason: str, user: str) -> None:
-        """Record a corrected undo for a step; what was recorded first stays."""
-        self.record(run, step, "amended", {"undo": undo, "reason": reason, "user": user})
+    def amend(
+        self, run: str, step: int, undo: Undo, *, reason: str, user: str, rule: str = "", intent: Intent = _NOTHING
+    ) -> None:
+        """Record a corrected undo for a step, and the pre-images that it needs; what was recorded first stays.
+
+        `rule` says which rule of which file gave it; empty where a person did.
+        """
+        sequence = self._sequence(run)
+        data = {"undo": undo, "reason": reason, "user": user, "rule": rule}
+
+        def both(write: sqlite3.Connection) -> None:
+            _event(write, sequence, step, "amended", data)
+            _intend(write, run, sequence, intent)
+
+        self._write(both)
+
+    def amendment_rule(self, run: str, step: int) -> str:
+        """Return the rule that last amended a step; empty where a person did, or nobody."""
+        amendments = [event for event in self.events(run, step) if event.what == "amended"]
+        return str(amendments[-1].data.get("rule", "")) if amendments else ""
 
     def cancel_debts(self, run: str, debts: Iterable[int]) -> None:
         """Strike debts off that nobody has to pay any more; `run` is the one that found so."""
