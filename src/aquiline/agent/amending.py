@@ -78,7 +78,8 @@ def _undo_of(raw: Any, where: str) -> Undo:
     try:
         undo: Undo = decode(encode(raw), Undo)
     except msgspec.DecodeError as error:
-        raise UsageError(f"{where} is no undo: {error}", hint="`aquiline show RUN --json` shows how one looks") from None
+        hint = "`aquiline show RUN --json` shows how one looks"
+        raise UsageError(f"{where} is no undo: {error}", hint=hint) from None
     unknown = _unknown(raw, undo)
     if unknown:
         raise UsageError(f"{where}: an undo has no {', '.join(unknown)}", hint="was it meant for a newer version?")
@@ -90,8 +91,9 @@ def _unknown(raw: Any, value: Any, where: str = "") -> list[str]:
     if isinstance(value, msgspec.Struct):
         fields = {field.encode_name: getattr(value, field.name) for field in msgspec.structs.fields(value)}
         fields[str(value.__struct_config__.tag_field)] = None
+        known = [key for key in raw if key in fields]
         found = [f"{where}{key}" for key in raw if key not in fields]
-        return found + [one for key in raw if key in fields for one in _unknown(raw[key], fields[key], f"{where}{key}.")]
+        return found + [one for key in known for one in _unknown(raw[key], fields[key], f"{where}{key}.")]
     if isinstance(value, tuple) and isinstance(raw, list):
         pairs = zip(raw, value, strict=False)
         return [one for number, (left, right) in enumerate(pairs) for one in _unknown(left, right, f"{where}{number}.")]
@@ -160,18 +162,11 @@ def check_undo(record: StepRecord, undo: Undo, preimages: PreimageStore) -> None
 def _problems(record: StepRecord, undo: Undo, preimages: PreimageStore) -> Iterator[str]:
     if not undo.description:
         yield "it has no description"
-    if undo.class_ == "irreversible":
-        if undo.changes:
-            yield "it is irreversible and has changes"
-        if not undo.reason:
-            yield "it is irreversible and says no reason"
-        return
-    opaque = any(isinstance(change, OPAQUE_KINDS) for change in undo.changes)
-    if undo.class_ == "exact" and opaque:
-        yield "it holds a command, so its class is command"
-    if undo.class_ == "command" and not undo.changes:
-        yield "it has no changes"
-    if isinstance(record.known.change, REACTION_KINDS) != all(isinstance(one, REACTION_KINDS) for one in undo.changes):
+    yield from _contradictions(undo)
+    are_reactions = [isinstance(change, REACTION_KINDS) for change in undo.changes]
+    if undo.changes and (
+        not all(are_reactions) if isinstance(record.known.change, REACTION_KINDS) else any(are_reactions)
+    ):
         yield "a reaction is taken back by reactions, and nothing else is"
     original = {one.kept for one in record.known.undo.changes if isinstance(one, Restore)}
     for change in undo.changes:
@@ -179,9 +174,20 @@ def _problems(record: StepRecord, undo: Undo, preimages: PreimageStore) -> Itera
             yield f"no inode is kept as {change.kept} for this step"
         if isinstance(getattr(change, "content", None), CopyOf):
             yield "it copies a file as it will be then; give the content"
-    for digest, _ in _contents(undo):
-        if not preimages.has(digest):
-            yield f"there is no pre-image {digest}"
+    yield from (f"there is no pre-image {digest}" for digest, _ in _contents(undo) if not preimages.has(digest))
+
+
+def _contradictions(undo: Undo) -> Iterator[str]:
+    """Return where the class of an undo is not what its changes are (D5)."""
+    if undo.class_ == "irreversible":
+        if undo.changes:
+            yield "it is irreversible and has changes"
+        if not undo.reason:
+            yield "it is irreversible and says no reason"
+    elif not undo.changes:
+        yield "it has no changes"
+    elif undo.class_ == "exact" and any(isinstance(change, OPAQUE_KINDS) for change in undo.changes):
+        yield "it holds a command, so its class is command"
 
 
 def _contents(undo: Undo) -> Iterator[tuple[str, int]]:
@@ -259,15 +265,14 @@ def load_rules(path: str | Path) -> Rules:
 
 def _read_trusted(path: str) -> bytes:
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
             found = os.fstat(file.fileno())
             if stat.S_ISREG(found.st_mode) and found.st_uid == 0 and not found.st_mode & 0o022:
                 return file.read()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    raise AquilineError(
-        f"the rule file {path} is not a regular file that only root can write", hint=f"chown root {path}; chmod 0644 {path}"
-    )
+    hint = f"chown root {path}; chmod 0644 {path}"
+    raise AquilineError(f"the rule file {path} is not a regular file that only root can write", hint=hint)
 
 
 def amend_by_rules(session: Session, rules: Rules, *, is_dry_run: bool = False) -> ByRules:
