@@ -10,7 +10,7 @@ import os
 import posixpath
 from pathlib import Path
 
-from aquiline.errors import HostError
+from aquiline.errors import HostError, UnsafePath
 from aquiline.host.changing import Changing
 from aquiline.host.looking import observed
 from aquiline.host.objects import ABSENT, Directory, Metadata, Object
@@ -36,7 +36,7 @@ class Keeping(Changing):
             except FileExistsError:
                 if not os.path.samestat(_lstat(base, held), _lstat(name, folder)):
                     raise HostError(f"another inode is already kept as {name}", path=path) from None
-            os.fsync(folder)
+            _sync(folder)
         except OSError as error:
             raise HostError(f"its inode cannot be kept: {error.strerror}", path=path) from error
         finally:
@@ -80,9 +80,11 @@ class Keeping(Changing):
         if make and self.status(top) is None:
             self.publish(self.stage(top, Directory(Metadata(0o700, 0, 0)), None, "links"))
         try:
-            return self._walk.directory(top)
+            folder = self._walk.directory(top)
         except OSError as error:
             raise HostError(f"there is no folder of kept inodes: {error.strerror}", path=top) from error
+        _check_private(folder, top)
+        return folder
 
     def _open_kept(self) -> int:
         if self._kept_descriptor < 0:
@@ -108,6 +110,26 @@ class Keeping(Changing):
         while place != "/" and self._device(posixpath.dirname(place)) == device:
             place = posixpath.dirname(place)
         return place
+
+
+def _check_private(folder: int, path: str) -> None:
+    """Refuse a folder that somebody else may have made: they could exchange what is kept in it."""
+    found = os.fstat(folder)
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise UnsafePath(
+            f"is to hold kept inodes, but belongs to user {found.st_uid} with mode {found.st_mode & 0o7777:o}",
+            path=path,
+            hint="remove it, or give it to root with mode 0700",
+        )
+
+
+def _sync(folder: int) -> None:
+    # the walk's descriptors are for looking only
+    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _lstat(name: str, folder: int) -> os.stat_result:
