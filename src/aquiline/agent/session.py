@@ -24,6 +24,7 @@ from aquiline.journal.preimages import PreimageStore
 from aquiline.journal.records import RunHeader, RunKind
 from aquiline.journal.state import StateDirectory
 from aquiline.journal.store import Journal
+from aquiline.planning.facts import facts_of
 from aquiline.planning.planner import Known, Owed
 from aquiline.profile import Profile, ProfileArchive
 
@@ -67,6 +68,7 @@ class Session:
         """
         self.state.create()
         with self.state.lock(purpose), Journal.open(self.state) as journal:
+            self.preimages.sweep()
             yield journal
 
     @contextmanager
@@ -143,7 +145,7 @@ class Session:
             templates=self._template,
             forbids=policy.forbids,
             never_undone=policy.is_never_undone,
-            facts=facts_of(profile) if profile is not None else {},
+            facts=facts_of(profile, self.host) if profile is not None else {},
             secret_key=self._secret_key(),
         )
 
@@ -180,20 +182,3 @@ def registry_for(profile: Profile) -> Mapping[str, Any]:
 def person() -> str:
     """Return who asks: the user behind sudo where there is one."""
     return os.environ.get("SUDO_USER") or getpass.getuser()
-
-
-def facts_of(profile: Profile) -> dict[str, str]:
-    """Return the host's own facts by placeholder name: what differs between hosts that are otherwise alike (D8)."""
-    facts: dict[str, str] = {}
-    if profile.name:
-        facts["host"] = profile.name
-        facts["shortname"] = profile.name.partition(".")[0]
-    interfaces = profile.at("/system/network/interfaces")
-    for name, interface in sorted(interfaces.items() if isinstance(interfaces, dict) else ()):
-        if isinstance(interface, dict) and isinstance(interface.get("ip"), str):
-            facts[f"ip.{name}"] = interface["ip"]
-    cards = profile.at("/hardware/cards/nic")
-    for name, card in sorted(cards.items() if isinstance(cards, dict) else ()):
-        if isinstance(card, dict) and isinstance(card.get("hwaddr"), str):
-            facts[f"mac.{name}"] = card["hwaddr"]
-    return facts

@@ -17,6 +17,7 @@ from aquiline.execution.executor import Executor
 from aquiline.execution.recovery import in_effect
 from aquiline.execution.undo import Choice, Choices, UndoPlan, plan_undo
 from aquiline.journal.records import RunKind, RunRecord, StepRecord
+from aquiline.journal.script import UndoScript
 from aquiline.journal.store import Journal
 
 OnStep = Callable[[Step, Performed], None]
@@ -196,6 +197,7 @@ def _execute(
         restore_directory_times(session, journal, runs)
     journal.end_run(run, "done" if is_whole else "incomplete", pointer)
     _drop_kept(session, undo_plan)
+    tell_undo_scripts(session, undo_plan.plan.steps)
     return Undone(0 if is_whole else 17, run, undo_plan, names)
 
 
@@ -204,6 +206,16 @@ def _drop_kept(session: Session, undo_plan: UndoPlan) -> None:
     for step in undo_plan.plan.steps:
         if isinstance(step.change, Restore):
             perform.let_go_of_inode(step.change, session.host)
+
+
+def tell_undo_scripts(session: Session, steps: Iterable[Step]) -> None:
+    """Let the undo scripts know which commands have been taken back, so that they do not do so again."""
+    by_run: dict[str, list[int]] = {}
+    for step in steps:
+        if isinstance(step.change, perform.OPAQUE_KINDS) and step.cause.run:
+            by_run.setdefault(step.cause.run, []).append(step.cause.step)
+    for run, numbers in by_run.items():
+        UndoScript(session.state, run, session.host.root).taken_back(numbers)
 
 
 def conflict_error(undo_plan: UndoPlan) -> UndoConflict:
