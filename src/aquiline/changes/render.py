@@ -181,9 +181,10 @@ def _surprises(plan: Plan) -> Iterator[str]:
         numbers = [step.number for step in plan.steps if step.certain == certain]
         if numbers:
             yield f"! {what}: {_steps(numbers)}"
-    for name, report in sorted(plan.components.items()):
-        if report.state in {"deferred", "missing", "not-possible-here"}:
-            yield f"! {report.state.replace('-', ' ')}: {visible(name)}{_detail(report)}"
+    for state in ("deferred", "not-possible-here", "missing"):
+        names = [visible(name) for name, report in sorted(plan.components.items()) if report.state == state]
+        if names:
+            yield f"! {state.replace('-', ' ')}: {_some(names)}"
     for cause, what in (("corrective", "corrects drift"), ("owed", "owed by earlier runs")):
         numbers = [step.number for step in plan.steps if step.cause.type == cause]
         if numbers:
@@ -194,8 +195,15 @@ def _surprises(plan: Plan) -> Iterator[str]:
 
 
 def _disturbed(steps: Sequence[Step]) -> dict[str, list[str]]:
-    """Return what running services see of a plan: the units and processes by what happens to them."""
-    found: dict[str, dict[str, None]] = {"stops": {}, "restarts": {}, "starts": {}, "reloads": {}, "signals": {}}
+    """Return what running services see of a plan: units, processes and commands by what happens to them."""
+    found: dict[str, dict[str, None]] = {
+        "stops": {},
+        "restarts": {},
+        "starts": {},
+        "reloads": {},
+        "signals": {},
+        "runs": {},
+    }
     for step in steps:
         match step.change:
             case SetUnit(active=False):
@@ -208,6 +216,8 @@ def _disturbed(steps: Sequence[Step]) -> dict[str, list[str]]:
                 found["restarts"][visible(step.change.unit)] = None
             case ReactSignal():
                 found["signals"][f"{quoted(step.change.process)} ({visible(step.change.signal)})"] = None
+            case ReactCommand():
+                found["runs"][_words(step.description)] = None
             case _:
                 pass
     return {verb: list(units) for verb, units in found.items()}
@@ -372,16 +382,17 @@ class _Known:
 # ---- the end -------------------------------------------------------------------------------------------------------
 
 
+#: Worst first.
+_STATES = ("failed", "deferred", "not-possible-here", "missing", "inactive", "planned", "unchanged")
+
+
 def _components(plan: Plan) -> list[str]:
-    if not plan.components:
-        return []
-    width = max(len(visible(name)) for name in plan.components)
-    table = [f"{visible(name):{width}}  {_state(report)}" for name, report in sorted(plan.components.items())]
-    return _lines("components:", table)
-
-
-def _state(report: ComponentReport) -> str:
-    return report.state.replace("-", " ") + _detail(report)
+    """Return one line for all components of one state and detail, so that a site's many are few lines."""
+    names: dict[tuple[int, str], list[str]] = {}
+    for name, report in sorted(plan.components.items()):
+        state = report.state.replace("-", " ") + _detail(report)
+        names.setdefault((_STATES.index(report.state), state), []).append(visible(name))
+    return _lines("components:", (f"{state}: {', '.join(names[order, state])}" for order, state in sorted(names)))
 
 
 def _detail(report: ComponentReport) -> str:
@@ -389,9 +400,14 @@ def _detail(report: ComponentReport) -> str:
 
 
 def _coverage(plan: Plan) -> list[str]:
+    """Return the coverage; what lowers it in full only where components and notes above have not said it."""
     coverage = plan.coverage
     first = f"coverage: {coverage.predicted} of {_count(coverage.steps, 'step')} predicted"
-    return _lines(first, coverage.reduced_by) or [first]
+    if coverage.reduced_by:
+        first += f"; lowered by {_count(len(coverage.reduced_by), 'thing')}"
+    told = (*plan.notes, *(f"component {name} is " for name in plan.components))
+    rest = [line for line in coverage.reduced_by if not line.startswith(told)]
+    return _lines(first, rest) or [first]
 
 
 def _digests(plan: Plan) -> list[str]:
