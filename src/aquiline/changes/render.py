@@ -217,7 +217,7 @@ def _disturbed(steps: Sequence[Step]) -> dict[str, list[str]]:
             case ReactSignal():
                 found["signals"][f"{quoted(step.change.process)} ({visible(step.change.signal)})"] = None
             case ReactCommand():
-                found["runs"][_words(step.description)] = None
+                found["runs"][_words(step.change.description) or command_line(step.change.argv)] = None
             case _:
                 pass
     return {verb: list(units) for verb, units in found.items()}
