@@ -117,6 +117,12 @@ class Site:
         """Return everything undo promises to restore, of every object: P4."""
         return tree(self.root)
 
+    def live(self) -> str:
+        """Return the digest of the live profile, empty where none is."""
+        with self.session.reading() as journal:
+            live = journal.live()
+        return live.profile if live is not None else ""
+
     def statuses(self, run: str) -> list[str]:
         """Return the status of each step of a run."""
         with self.session.reading() as journal:

@@ -65,7 +65,17 @@ def select(
 
 
 def _stands(journal: Journal, run: RunRecord) -> bool:
-    return any(one.step is None or one.undo.class_ for one in in_effect(journal.steps(run.id)))
+    if run.steps:
+        return bool(in_effect(journal.steps(run.id)))
+    return bool(run.status) and _last_to_take_back(journal, run) is None
+
+
+def _last_to_take_back(journal: Journal, run: RunRecord) -> RunRecord | None:
+    """Return the run that took back `run` and still stands, None where none does."""
+    for later in journal.runs():
+        if run.id in later.header.undoes:
+            return later if _stands(journal, later) else None
+    return None
 
 
 def preview(session: Session, runs: Sequence[RunRecord], choices: Mapping[str, Choice] | None = None) -> UndoPlan:
@@ -141,9 +151,7 @@ def redo(
     with session.changing("redo") as journal:
         session.refuse_interrupted(journal)
         _refuse_hold(session)
-        undoer = next(
-            (one for one in journal.runs() if run.id in one.header.undoes and in_effect(journal.steps(one.id))), None
-        )
+        undoer = _last_to_take_back(journal, run)
         if undoer is None:
             raise UsageError(f"run {run.id} has not been undone", hint="`aquiline log` lists what has")
         records = [

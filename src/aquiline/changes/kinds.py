@@ -123,6 +123,9 @@ class WriteFile(_Owned, frozen=True, tag="write_file", kw_only=True):
     secret: bool = False
     #: Overwrite the inode instead of replacing it: for mount points and where asked. Not atomic, and shown so.
     in_place: bool = False
+    #: Others write to it once it is there, as to a log: its content is made once, is no drift, and undo leaves a file
+    #: that has changed since.
+    seed: bool = False
 
 
 class EditFile(Kind, frozen=True, tag="edit_file", kw_only=True):

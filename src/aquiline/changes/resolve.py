@@ -184,8 +184,9 @@ def _wanted_file(change: WriteFile, found: Object, accounts: Accounts) -> Regula
     digest = content.sha256
     if not isinstance(found, RegularFile):
         return RegularFile(_metadata(change, None, _FILE_MODE, accounts), content.size, digest)
-    if found.sha256 == digest:
-        return RegularFile(_metadata(change, found.metadata, _FILE_MODE, accounts), content.size, digest, found.links)
+    if change.seed or found.sha256 == digest:
+        kept = _metadata(change, found.metadata, _FILE_MODE, accounts)
+        return RegularFile(kept, found.size, found.sha256, found.links)
     kept = _without_capability(found.metadata)
     return RegularFile(_metadata(change, kept, _FILE_MODE, accounts), content.size, digest)
 

@@ -192,7 +192,7 @@ def _log_file(path: str, log: Log, user: str, group: str | int | None, host: Vie
     match host.object(path):
         case Absent():
             empty = Inline(data=b"")
-            return [WriteFile(path=path, content=empty, mode=mode, owner=owner, group=group)]
+            return [WriteFile(path=path, content=empty, mode=mode, owner=owner, group=group, seed=True)]
         case RegularFile():
             return [SetMetadata(path=path, mode=mode, owner=owner, group=group)]
         case _:

@@ -8,6 +8,7 @@ skip it, force it, or merge the two.
 from __future__ import annotations
 
 import itertools
+import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -147,6 +148,8 @@ class _UndoPlanner:
         self._conflicts: list[Conflict] = []
         self._stays: list[CannotUndo] = []
         self._notes: list[str] = []
+        #: Paths that stay as the run left them.
+        self._left: set[str] = set()
         #: New step numbers by the step they take back.
         self._taken_back: dict[tuple[str, int], list[int]] = {}
 
@@ -176,6 +179,7 @@ class _UndoPlanner:
 
     def _stay(self, record: StepRecord, reason: str, *, chosen: bool = False) -> None:
         self._stays.append(CannotUndo(record.run, record.number, record.description, reason, chosen))
+        self._left.update(at.path for at in record.known.after if not isinstance(at.object, Absent))
 
     def _with_kept_inode(self, record: StepRecord, change: Change) -> Change:
         """Name the inode that was kept, now that run and step are known."""
@@ -262,6 +266,9 @@ class _UndoPlanner:
         if self._choices.of(path) == "skip":
             self._stay(record, f"skipped: {path}", chosen=True)
             return False
+        if all(posixpath.join(path, name) in self._left for name in inside):
+            self._stay(record, f"it holds what is left: {', '.join(inside)}", chosen=True)
+            return False
         listed = ", ".join(inside[:5]) + (", …" if len(inside) > 5 else "")
         self._conflicts.append(
             Conflict(
@@ -273,6 +280,10 @@ class _UndoPlanner:
 
     def _decide(self, record: StepRecord, path: str, left: Object, found: Object, wanted: Object) -> bool:
         """Return whether the step's own undo is to go on at `path`."""
+        change = record.known.change
+        if isinstance(change, WriteFile) and change.seed and isinstance(found, RegularFile):
+            self._stay(record, "others have written to it since", chosen=True)
+            return False
         choice = self._choices.of(path)
         no_merge = self._why_no_merge(record, left, found, wanted)
         if choice == "skip":
