@@ -18,7 +18,8 @@ StepStatus = Literal[
 Conclusion = Literal["done", "failed", "not-done", "in-doubt", "assumed-done", "assumed-not-done", "skipped"]
 What = Literal[
     "intended", "done", "failed", "not-done", "in-doubt", "assumed-done", "assumed-not-done", "skipped",
-    "undone", "amended", "run-ended", "confirmed", "deadline-armed", "deadline-tick", "elapsed", "past-undo",
+    "undone", "amended", "run-ended", "confirmed", "deadline-armed", "deadline-tick", "deadline-cancelled", "elapsed",
+    "past-undo",
 ]  # fmt: skip
 
 
@@ -60,7 +61,7 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     ended: float = 0.0
     stages: int = 0
     steps: int = 0
-    #: Its deadline was armed and nobody has confirmed it.
+    #: Its deadline was armed; nobody has confirmed it, and it has not been taken back.
     awaits_confirmation: bool = False
     #: Its pre-images were dropped by retention: it stays listed, and cannot be undone.
     past_undo: bool = False

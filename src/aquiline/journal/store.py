@@ -516,7 +516,8 @@ SELECT seq, id, header,
     (SELECT data FROM event WHERE run = run.seq AND step = 0 AND what = 'run-ended' ORDER BY event.seq DESC LIMIT 1),
     (SELECT wall FROM event WHERE run = run.seq AND step = 0 AND what = 'run-ended' ORDER BY event.seq DESC LIMIT 1),
     EXISTS (SELECT 1 FROM event WHERE run = run.seq AND step = 0 AND what = 'deadline-armed'),
-    EXISTS (SELECT 1 FROM event WHERE run = run.seq AND step = 0 AND what IN ('confirmed', 'elapsed')),
+    EXISTS (SELECT 1 FROM event WHERE run = run.seq AND step = 0
+            AND what IN ('confirmed', 'elapsed', 'deadline-cancelled')),
     EXISTS (SELECT 1 FROM event WHERE run = run.seq AND step = 0 AND what = 'past-undo')
 FROM run
 """
