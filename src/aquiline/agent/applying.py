@@ -13,7 +13,7 @@ from aquiline.changes.perform import Performed
 from aquiline.changes.steps import Plan, Step
 from aquiline.errors import AquilineError, Interrupted, IrreversibleRefused, PlanStale
 from aquiline.execution import deadline
-from aquiline.execution.executor import Ended, Executor, NextStage
+from aquiline.execution.executor import Ended, Executor, IsStopped, NextStage
 from aquiline.host.objects import without_times
 from aquiline.journal.store import Journal
 from aquiline.planning.planner import plan as plan_stage
@@ -44,12 +44,23 @@ class SavedPlan(msgspec.Struct, frozen=True):
     profile: dict[str, object]
     #: The host's name, where the profile does not say it.
     name: str = ""
+    #: The last run in the journal when it was made: a plan is good once, and for the host as that run left it (R12).
+    after: str = ""
 
 
 def dry_run(session: Session, profile: Profile, *, only: Iterable[str] = ()) -> Plan:
     """Return what `profile` would do to this host. Nothing is written anywhere."""
+    return plan_to_save(session, profile, only=only).plan
+
+
+def plan_to_save(session: Session, profile: Profile, *, only: Iterable[str] = ()) -> SavedPlan:
+    """Return what `profile` would do to this host, with all that applying it later needs."""
     with session.reading() as journal:
-        return _plan(session, journal, profile, only)
+        return SavedPlan(_plan(session, journal, profile, only), profile.tree, profile.given_name, _last_run(journal))
+
+
+def _last_run(journal: Journal) -> str:
+    return next((run.id for run in journal.runs()), "")
 
 
 def _plan(session: Session, journal: Journal, profile: Profile, only: Iterable[str]) -> Plan:
@@ -60,7 +71,7 @@ def apply(
     session: Session,
     profile: Profile,
     *,
-    saved: Plan | None = None,
+    saved: SavedPlan | None = None,
     only: Iterable[str] = (),
     on_failure: OnFailure = "stop",
     allow_irreversible: bool = False,
@@ -69,6 +80,7 @@ def apply(
     on_step: OnStep = lambda _step, _performed: None,
     on_plan: Callable[[Plan], None] = lambda _plan: None,
     before_first_step: Callable[[str], None] = lambda _run: None,
+    is_stopped: IsStopped = lambda: False,
 ) -> RunEnded:
     """Bring this host to `profile`; `saved` is applied exactly or refused as stale.
 
@@ -78,9 +90,9 @@ def apply(
     with session.changing("apply") as journal:
         session.refuse_interrupted(journal)
         session.refuse_frozen(journal)
-        plan = saved if saved is not None else _plan(session, journal, profile, only)
+        plan = saved.plan if saved is not None else _plan(session, journal, profile, only)
         if saved is not None:
-            refuse_stale(session, saved)
+            refuse_stale(session, journal, saved)
         on_plan(plan)
         allow_irreversible |= session.policy().irreversible == "allow"
         refuse_irreversible(plan, allow=allow_irreversible)
@@ -98,9 +110,23 @@ def apply(
         ).id  # fmt: skip
         if confirm_within:
             deadline.arm(journal, run, confirm_within)
-        before_first_step(run)
+        _prepare(journal, run, before_first_step)
+        executor = Executor(
+            session.host, journal, session.state, session.preimages, run, on_step=on_step, is_stopped=is_stopped
+        )
         live_run = _LiveRun(session, journal, run, plan, profile, on_step)
-        return live_run.perform(stages_after(session, journal, profile, allow_irreversible), on_failure)
+        return live_run.perform(executor, stages_after(session, journal, profile, allow_irreversible), on_failure)
+
+
+def _prepare(journal: Journal, run: str, before_first_step: Callable[[str], None]) -> None:
+    """Let the caller get ready; what it raises ends a run in which nothing was done."""
+    try:
+        before_first_step(run)
+    except AquilineError:
+        if journal.run(run).awaits_confirmation:
+            journal.record(run, 0, "deadline-cancelled", {"run": run})
+        journal.end_run(run, "failed")
+        raise
 
 
 def _deferred(plan: Plan) -> set[str]:
@@ -139,17 +165,13 @@ class _LiveRun:
         self._profile = profile
         self._on_step = on_step
 
-    def perform(self, next_stage: NextStage, on_failure: OnFailure) -> RunEnded:
+    def perform(self, executor: Executor, next_stage: NextStage, on_failure: OnFailure) -> RunEnded:
         """Perform the plan and the stages after it."""
-        session = self._session
-        executor = Executor(
-            session.host, self._journal, session.state, session.preimages, self._run, on_step=self._on_step
-        )
         ended = executor.execute(self._plan, next_stage)
         if ended.status == "failed":
             return self._failed(ended, on_failure)
         header = self._journal.run(self._run).header
-        brought = _now_live(self._journal, header.change_ids)
+        brought = now_live(self._journal, header.change_ids)
         self._journal.end_run(self._run, ended.status, (self._profile.digest, brought))
         if ended.status == "partial":
             return RunEnded(15, self._run, "partial", self._plan)
@@ -175,11 +197,12 @@ class _LiveRun:
 
 
 def _status_of(error: AquilineError | None) -> int:
-    """Return the exit status of a run that a step ended: stale and interrupted are their own, all else is 15."""
-    return error.exit_status if isinstance(error, PlanStale | Interrupted) else 15
+    """Return the exit status of a failed run: stale, interrupted and refused are their own, all else is 15."""
+    return error.exit_status if isinstance(error, PlanStale | Interrupted | IrreversibleRefused) else 15
 
 
-def _now_live(journal: Journal, brought: tuple[str, ...]) -> tuple[str, ...]:
+def now_live(journal: Journal, brought: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the change IDs that are live once a run has brought these."""
     live = journal.live()
     return tuple(sorted({*brought, *(live.change_ids if live is not None else ())}))
 
@@ -195,8 +218,11 @@ def refuse_irreversible(plan: Plan, *, allow: bool) -> None:
         )
 
 
-def refuse_stale(session: Session, plan: Plan) -> None:
+def refuse_stale(session: Session, journal: Journal, saved: SavedPlan) -> None:
     """Refuse a saved plan where the host is not what it was made for; every step is looked at before the first runs."""
+    plan, last = saved.plan, _last_run(journal)
+    if last != saved.after:
+        raise PlanStale(f"run {last} has changed this host since this was planned", hint="plan again")
     seen: set[str] = set()
     stale = []
     for step in plan.steps:

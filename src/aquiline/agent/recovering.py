@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
-from aquiline.agent.applying import stages_after
+from aquiline.agent.applying import now_live, stages_after
 from aquiline.agent.session import Session
-from aquiline.agent.undoing import OnStep, restore_directory_times, take_back
+from aquiline.agent.undoing import OnStep, preview_of, restore_directory_times, take_back
 from aquiline.errors import AquilineError, RunInterrupted, UsageError
 from aquiline.execution import deadline
+from aquiline.execution.deadline import Now
 from aquiline.execution.executor import Ended, Executor
-from aquiline.execution.recovery import Assumption, Settled, in_effect, outstanding, settle, write_verdicts
-from aquiline.journal.records import RunRecord
+from aquiline.execution.recovery import (
+    Assumption,
+    Settled,
+    foresee,
+    in_effect,
+    outstanding,
+    settle,
+    write_verdicts,
+)
+from aquiline.journal.records import RunRecord, StepRecord
 from aquiline.journal.store import Journal
 
 Direction = Literal["finish", "undo"]
@@ -29,6 +38,26 @@ class Recovered(msgspec.Struct, frozen=True):
     status: str
     settled: tuple[Settled, ...] = ()
     error: AquilineError | None = None
+
+
+class Interruption(msgspec.Struct, frozen=True):
+    """A run that did not end, and what is known of its steps."""
+
+    run: RunRecord
+    steps: tuple[StepRecord, ...]
+    #: What would be decided of the steps that the crash left open, by number.
+    verdicts: dict[int, Settled]
+
+
+def interruptions(session: Session) -> list[Interruption]:
+    """Return the runs that did not end, oldest first. Nothing is written anywhere."""
+    found = []
+    with session.reading() as journal:
+        for run in journal.open_runs():
+            steps = journal.steps(run.id)
+            verdicts = {one.record.number: one for one in foresee(steps, session.host)}
+            found.append(Interruption(run, tuple(steps), verdicts))
+    return found
 
 
 def recover(
@@ -93,7 +122,8 @@ def _finish(
         return Recovered(15, base.id, "failed", settled, ended.error)
     if base.header.kind != "apply":
         restore_directory_times(session, journal, [journal.run(name) for name in base.header.undoes])
-    live = (base.header.profile, base.header.change_ids)
+    change_ids = base.header.change_ids
+    live = (base.header.profile, now_live(journal, change_ids) if base.header.kind == "apply" else change_ids)
     journal.end_run(base.id, ended.status, live)
     return Recovered(18 if base.header.confirm_within else 0, base.id, ended.status, settled)
 
@@ -135,6 +165,8 @@ def _undo(
         if undone.exit_status:
             return Recovered(17, base.id, "undo incomplete", settled, undone.error)
     restore_directory_times(session, journal, [base])
+    if journal.run(base.id).awaits_confirmation:
+        journal.record(base.id, 0, "deadline-cancelled", {"run": base.id})
     journal.end_run(base.id, "undone")
     return Recovered(0, base.id, "undone", settled)
 
@@ -173,35 +205,71 @@ def _waiting(journal: Journal, selector: str | None) -> RunRecord:
     return run
 
 
-def revert_expired(
-    session: Session,
-    *,
-    on_step: OnStep = lambda _step, _performed: None,
-    is_expired: Callable[[float], bool] = lambda left: left <= 0,
-) -> list[str]:
-    """Take back every run whose deadline is over; returns their ids. Anybody may call it, any number of times."""
+class Reverted(msgspec.Struct, frozen=True):
+    """A run that nobody confirmed in time."""
+
+    run: str
+    #: Objects that somebody changed since: they were left as they are.
+    skipped: tuple[str, ...] = ()
+
+
+def waiting(session: Session, *, now: Now = deadline.uptime) -> dict[str, float]:
+    """Return the runs that wait for confirmation, newest first, with the seconds each has left."""
     with session.reading() as journal:
-        if not any(
-            run.awaits_confirmation and is_expired(deadline.remaining(journal, run.id)) for run in journal.runs()
-        ):
-            return []
-    reverted = []
+        return {
+            run.id: deadline.remaining(journal, run.id, now=now) for run in journal.runs() if run.awaits_confirmation
+        }
+
+
+def revert_expired(
+    session: Session, *, on_step: OnStep = lambda _step, _performed: None, now: Now = deadline.uptime
+) -> list[Reverted]:
+    """Take back every run whose deadline is over. Anybody may call it, any number of times.
+
+    An object that somebody changed since is left as it is: at a deadline nobody is there to choose, and the rest must
+    not wait for it.
+
+    Raises:
+        HostLocked: a command is at work; ask again when it has ended.
+    """
+    if all(left > 0 for left in waiting(session, now=now).values()):
+        return []
     with session.changing("revert") as journal:
-        for run in journal.runs():
-            if not run.awaits_confirmation or not is_expired(deadline.remaining(journal, run.id)):
-                continue
-            journal.record(run.id, 0, "elapsed")
-            _revert(session, journal, run, on_step)
-            reverted.append(run.id)
-    return reverted
+        expired = [
+            run
+            for run in journal.runs()
+            if run.awaits_confirmation and deadline.remaining(journal, run.id, now=now) <= 0
+        ]
+        return [_revert(session, journal, run, on_step) for run in expired]
 
 
-def _revert(session: Session, journal: Journal, run: RunRecord, on_step: OnStep) -> None:
-    if run.open:
-        settled = _settle_all(session, journal, journal.open_runs(), None)
-        base, *recoveries = journal.open_runs()
-        _undo(session, journal, base, recoveries, settled, on_step)
+def _revert(session: Session, journal: Journal, run: RunRecord, on_step: OnStep) -> Reverted:
+    """Take one run back; a crash on the way leaves it waiting, so that whoever comes next goes on from there."""
+    skipped: tuple[str, ...] = ()
+    _end_interrupted(session, journal, run, on_step)
+    if in_effect(journal.steps(run.id)):
+        conflicts = preview_of(session, journal, [run]).conflicts
+        skipped = tuple(sorted({one.path for one in conflicts}))
+        undone = take_back(session, journal, [run], choices=dict.fromkeys(skipped, "skip"), on_step=on_step)
+        if undone.error is not None:
+            raise undone.error
+    journal.record(run.id, 0, "elapsed", {"skipped": skipped})
+    return Reverted(run.id, skipped)
+
+
+def _end_interrupted(session: Session, journal: Journal, run: RunRecord, on_step: OnStep) -> None:
+    """Bring what a crash left open to its end: the run itself is taken back, an undo of it is finished."""
+    open_runs = journal.open_runs()
+    if not open_runs:
         return
-    undone = take_back(session, journal, [run], on_step=on_step)
-    if undone.error is not None:
-        raise undone.error
+    settled = _settle_all(session, journal, open_runs, None)
+    base, *recoveries = open_runs
+    if base.id == run.id:
+        recovered = _undo(session, journal, base, recoveries, settled, on_step)
+    elif run.id in base.header.undoes:
+        recovered = _finish(session, journal, base, settled, on_step)
+    else:
+        session.refuse_interrupted(journal)
+        return
+    if recovered.error is not None:
+        raise recovered.error

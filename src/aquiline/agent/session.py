@@ -16,7 +16,7 @@ import msgspec
 from aquiline import __version__
 from aquiline.changes.kinds import Reaction
 from aquiline.components import installed
-from aquiline.errors import HostFrozen, JournalError, RunInterrupted
+from aquiline.errors import HostError, HostFrozen, JournalError, RunInterrupted
 from aquiline.execution.policy import Policy, load_policy
 from aquiline.host.objects import At
 from aquiline.host.real import RealHost
@@ -77,6 +77,17 @@ class Session:
         with Journal.open(self.state, read_only=True) as journal:
             yield journal
 
+    def content(self, path: str) -> bytes | None:
+        """Return what the regular file at `path` holds, None where it cannot be had."""
+        try:
+            return self.host.read(path)
+        except HostError:
+            return None
+
+    def preimage(self, sha256: str) -> bytes | None:
+        """Return what the store holds under a digest, None where it holds nothing."""
+        return b"".join(self.preimages.chunks(sha256)) if self.preimages.has(sha256) else None
+
     # ---- gates ----------------------------------------------------------------------------------------------------
 
     def policy(self) -> Policy:
@@ -123,7 +134,9 @@ class Session:
         """Let no run start on this host until `thaw`."""
         self.state.create()
         freeze = Freeze(reason or "no reason given", person(), time.time())
-        (self.state.path / "frozen").write_bytes(msgspec.json.encode(freeze))
+        temporary = self.state.path / ".frozen"
+        temporary.write_bytes(msgspec.json.encode(freeze))
+        temporary.rename(self.state.path / "frozen")
 
     def thaw(self) -> None:
         """Lift a freeze; none there is success."""

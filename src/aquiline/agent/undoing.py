@@ -9,18 +9,20 @@ import msgspec
 
 from aquiline.agent.session import Session
 from aquiline.changes import perform
-from aquiline.changes.kinds import Restore
+from aquiline.changes.kinds import EditFile, Inline, Restore, WriteFile
 from aquiline.changes.perform import Performed
 from aquiline.changes.steps import Step
-from aquiline.errors import AquilineError, HostFrozen, UndoConflict, UsageError
-from aquiline.execution.executor import Executor
+from aquiline.errors import AquilineError, HostFrozen, Interrupted, UndoConflict, UsageError
+from aquiline.execution.executor import Executor, IsStopped
 from aquiline.execution.recovery import in_effect
-from aquiline.execution.undo import Choice, Choices, UndoPlan, plan_undo
+from aquiline.execution.undo import Choice, Choices, Conflict, UndoPlan, plan_undo
+from aquiline.host.objects import Object, RegularFile
 from aquiline.journal.records import RunKind, RunRecord, StepRecord
 from aquiline.journal.script import UndoScript
 from aquiline.journal.store import Journal
 
 OnStep = Callable[[Step, Performed], None]
+OnUndo = Callable[[UndoPlan], None]
 
 
 class Undone(msgspec.Struct, frozen=True):
@@ -81,7 +83,14 @@ def _last_to_take_back(journal: Journal, run: RunRecord) -> RunRecord | None:
 def preview(session: Session, runs: Sequence[RunRecord], choices: Mapping[str, Choice] | None = None) -> UndoPlan:
     """Return what taking `runs` back would do. Nothing is written anywhere."""
     with session.reading() as journal:
-        return _plan(session, journal, _records(journal, runs), choices or {})
+        return preview_of(session, journal, runs, choices)
+
+
+def preview_of(
+    session: Session, journal: Journal, runs: Sequence[RunRecord], choices: Mapping[str, Choice] | None = None
+) -> UndoPlan:
+    """Return what taking `runs` back would do, by a journal that is open."""
+    return _plan(session, journal, _records(journal, runs), choices or {})
 
 
 def _records(journal: Journal, runs: Sequence[RunRecord]) -> list[StepRecord]:
@@ -117,9 +126,11 @@ def undo(
     runs: Sequence[RunRecord],
     *,
     choices: Mapping[str, Choice] | None = None,
+    on_plan: OnUndo = lambda _undo: None,
     on_step: OnStep = lambda _step, _performed: None,
+    is_stopped: IsStopped = lambda: False,
 ) -> Undone:
-    """Take `runs` back.
+    """Take `runs` back; `on_plan` is shown what will be done before anything is.
 
     Raises:
         UndoConflict: somebody changed what would be restored, and nobody chose what to do; nothing was changed.
@@ -127,7 +138,9 @@ def undo(
     with session.changing("undo") as journal:
         session.refuse_interrupted(journal)
         _refuse_hold(session)
-        return take_back(session, journal, runs, choices=choices, on_step=on_step)
+        return take_back(
+            session, journal, runs, choices=choices, on_plan=on_plan, on_step=on_step, is_stopped=is_stopped
+        )
 
 
 def _refuse_hold(session: Session) -> None:
@@ -141,7 +154,9 @@ def redo(
     run: RunRecord,
     *,
     choices: Mapping[str, Choice] | None = None,
+    on_plan: OnUndo = lambda _undo: None,
     on_step: OnStep = lambda _step, _performed: None,
+    is_stopped: IsStopped = lambda: False,
 ) -> Undone:
     """Take back the undo of `run`, from the undo run's own pre-images.
 
@@ -157,7 +172,10 @@ def redo(
         records = [
             one for one in _records(journal, [undoer]) if one.step is None or one.known.cause.run in ("", run.id)
         ]
-        return _execute(session, journal, "redo", [undoer], records, choices=choices or {}, on_step=on_step, brings=run)
+        return _execute(
+            session, journal, "redo", [undoer], records, choices=choices or {},
+            on_plan=on_plan, on_step=on_step, is_stopped=is_stopped, brings=run,
+        )  # fmt: skip
 
 
 def take_back(
@@ -168,11 +186,16 @@ def take_back(
     kind: RunKind = "undo",
     recovers: str = "",
     choices: Mapping[str, Choice] | None = None,
+    on_plan: OnUndo = lambda _undo: None,
     on_step: OnStep = lambda _step, _performed: None,
+    is_stopped: IsStopped = lambda: False,
 ) -> Undone:
     """Take `runs` back; the caller holds the lock."""
     records = _records(journal, runs)
-    return _execute(session, journal, kind, runs, records, choices=choices or {}, on_step=on_step, recovers=recovers)
+    return _execute(
+        session, journal, kind, runs, records, choices=choices or {},
+        on_plan=on_plan, on_step=on_step, is_stopped=is_stopped, recovers=recovers,
+    )  # fmt: skip
 
 
 def _execute(
@@ -183,11 +206,14 @@ def _execute(
     records: Sequence[StepRecord],
     *,
     choices: Mapping[str, Choice],
+    on_plan: OnUndo,
     on_step: OnStep,
+    is_stopped: IsStopped,
     recovers: str = "",
     brings: RunRecord | None = None,
 ) -> Undone:
     undo_plan = _plan(session, journal, records, choices)
+    on_plan(undo_plan)
     names = tuple(run.id for run in runs)
     if undo_plan.conflicts:
         raise conflict_error(undo_plan)
@@ -195,11 +221,17 @@ def _execute(
     run = journal.begin_run(
         session.header(kind, undoes=names, recovers=recovers, profile=pointer[0], change_ids=pointer[1])
     ).id
-    executor = Executor(session.host, journal, session.state, session.preimages, run, on_step=on_step)
+    executor = Executor(
+        session.host, journal, session.state, session.preimages, run, on_step=on_step, is_stopped=is_stopped
+    )
     ended = executor.execute(undo_plan.plan)
     if ended.status == "failed":
         journal.end_run(run, "failed")
-        return Undone(17, run, undo_plan, names, ended.failed, ended.error)
+        is_interrupted = isinstance(ended.error, Interrupted)
+        return Undone(130 if is_interrupted else 17, run, undo_plan, names, ended.failed, ended.error)
+    for one in runs:
+        if one.awaits_confirmation:
+            journal.record(one.id, 0, "deadline-cancelled", {"run": run})
     is_whole = not any(not one.chosen for one in undo_plan.stays)
     if not undo_plan.stays:
         restore_directory_times(session, journal, runs)
@@ -224,6 +256,19 @@ def tell_undo_scripts(session: Session, steps: Iterable[Step]) -> None:
             by_run.setdefault(step.cause.run, []).append(step.cause.step)
     for run, numbers in by_run.items():
         UndoScript(session.state, run, session.host.root).taken_back(numbers)
+
+
+def sides(session: Session, journal: Journal, conflict: Conflict) -> tuple[bytes | None, bytes | None, bytes | None]:
+    """Return the content that the run left, that is there now, that undo would put there; None where there is none."""
+
+    def stored(found: Object) -> bytes | None:
+        return session.preimage(found.sha256) if isinstance(found, RegularFile) else None
+
+    change = journal.step(conflict.run, conflict.step).known.change
+    left = stored(conflict.left)
+    if isinstance(change, WriteFile | EditFile) and isinstance(change.content, Inline):
+        left = change.content.data
+    return left, session.content(conflict.path), stored(conflict.wanted)
 
 
 def conflict_error(undo_plan: UndoPlan) -> UndoConflict:

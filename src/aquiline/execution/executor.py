@@ -54,6 +54,8 @@ BATCH_BYTES = 64 * 2**20
 
 NextStage = Callable[[Plan, int], Plan | None]
 """Given the stage that ran and the next step number, plans what was deferred, None where nothing was."""
+IsStopped = Callable[[], bool]
+"""Whether somebody asked to stop: looked at between batches."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -77,7 +79,7 @@ class Executor:
         run: str,
         *,
         on_step: Callable[[Step, Performed], None] = lambda _step, _performed: None,
-        is_stopped: Callable[[], bool] = lambda: False,
+        is_stopped: IsStopped = lambda: False,
     ) -> None:
         self._host = host
         self._journal = journal
@@ -103,7 +105,10 @@ class Executor:
             if ended.status == "failed":
                 return ended
             has_failed_components |= any(report.state == "failed" for report in stage.components.values())
-            stage = next_stage(stage, stage.steps[-1].number + 1 if stage.steps else 1)
+            try:
+                stage = next_stage(stage, stage.steps[-1].number + 1 if stage.steps else 1)
+            except AquilineError as error:
+                return Ended("failed", None, error)
         return Ended("partial" if has_failed_components else "done")
 
     def perform(self, steps: Sequence[Step]) -> Ended:

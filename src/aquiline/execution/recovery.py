@@ -66,6 +66,11 @@ def settle(
     return settled
 
 
+def foresee(records: Iterable[StepRecord], host: Reading) -> list[Settled]:
+    """Return what `settle` would decide; nothing is removed."""
+    return [_settle(record, host, None) for record in records if record.status in ("intended", "in-doubt")]
+
+
 def _settle(record: StepRecord, host: Reading, assumption: Assumption | None) -> Settled:
     step = record.known
     change = step.change

@@ -5,8 +5,9 @@ Text is a function of the records: times are those recorded, in UTC.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -19,11 +20,17 @@ from aquiline.journal.records import RunHeader, RunRecord, StageRecord, StepReco
 LEGEND = "* has not ended   # did not end as done   ? waits for confirmation   < past undo"
 
 
-def render_log(runs: Sequence[RunRecord]) -> str:
-    """Return one line a run, in the order given, under a line of titles; empty where there is no run."""
+def render_log(runs: Sequence[RunRecord], undone: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return one line a run, in the order given, under a line of titles; empty where there is no run.
+
+    `undone` names the runs by which a run was taken back, whole or in part.
+    """
     if not runs:
         return ""
-    table = [("run", "began", "kind", "flags", "steps", "status", "what"), *map(_log_row, runs)]
+    table = [
+        ("run", "began", "kind", "flags", "steps", "status", "what"),
+        *(_log_row(run, undone.get(run.id, "")) for run in runs),
+    ]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table)
     return "".join(f"{line}\n" for line in lines)
@@ -68,7 +75,7 @@ def _without_copy(step: StepRecord) -> StepRecord:
 # ---- log -----------------------------------------------------------------------------------------------------------
 
 
-def _log_row(run: RunRecord) -> tuple[str, ...]:
+def _log_row(run: RunRecord, undone: str) -> tuple[str, ...]:
     flags = [
         ("*", run.open),
         ("#", not run.open and run.status != "done"),
@@ -82,7 +89,7 @@ def _log_row(run: RunRecord) -> tuple[str, ...]:
         "".join(flag for flag, is_set in flags if is_set) or "-",
         str(run.steps),
         _status(run),
-        _what(run.header),
+        "; ".join(filter(None, (_what(run.header), undone and f"taken back by {undone}"))),
     )
 
 
