@@ -1,0 +1,26 @@
+"""Which commands there are."""
+
+from __future__ import annotations
+
+#: Command to the module it is in, in the order of the help, by group.
+MODULES: dict[str, dict[str, str]] = {
+    "Change this host": {
+        "plan": "plan",
+        "apply": "apply",
+        "confirm": "confirm",
+        "undo": "undo",
+        "redo": "redo",
+        "recover": "recover",
+        "freeze": "freeze",
+        "thaw": "freeze",
+    },
+    "Ask what was done": {
+        "status": "status",
+        "log": "log",
+        "show": "show",
+        "script": "script",
+    },
+    "Set up": {
+        "completion": "completion",
+    },
+}
