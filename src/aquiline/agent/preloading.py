@@ -11,7 +11,7 @@ from importlib import import_module
 #: What a host's run never needs: other programs, and the command line above us, which has imported what it uses. The
 #: parser of YAML profiles is not among what a run needs either: its profile has been read.
 _ELSEWHERE = (
-    *("aquiline.__main__", "aquiline.broker", "aquiline.cli", "aquiline.components", "aquiline.protocol"),
+    *("aquiline.broker", "aquiline.cli", "aquiline.components", "aquiline.protocol"),
     "aquiline.profile.yamltree",
 )
 #: What components import where they need it, which a later stage may be the first to do.

@@ -157,7 +157,7 @@ def start_timer(run: str, seconds: float, root: str, state: str) -> bool:
     program = shutil.which("systemd-run")
     if Path(root).resolve() != Path("/") or not Path("/run/systemd/system").is_dir() or program is None:
         return False
-    aquiline = [sys.executable, "-m", "aquiline", "--state", state, "confirm", "--expired"]
+    aquiline = [sys.executable, "-m", "aquiline.cli", "--state", state, "confirm", "--expired"]
     timer = [program, "--quiet", "--collect", f"--unit=aquiline-deadline-{run}", f"--on-active={seconds + 1:.0f}s"]
     started = subprocess.run([*timer, *aquiline], check=False, capture_output=True, timeout=30)
     return started.returncode == 0

@@ -1,4 +1,4 @@
-"""``python -m aquiline`` is ``aquiline``."""
+"""``python -m aquiline.cli`` is ``aquiline``."""
 
 import sys
 
