@@ -41,7 +41,7 @@ def test_a_job_logs_to_a_file_of_its_own() -> None:
         "/var/log/job.ncm-cron.log": "",
     } == written(found)
     assert (
-        WriteFile(path="/var/log/job.ncm-cron.log", content=Inline(b""), mode=0o640, owner=0, group=0)
+        WriteFile(path="/var/log/job.ncm-cron.log", content=Inline(b""), mode=0o640, owner=0, group=0, seed=True)
         == found.changes[1]
     )
 
@@ -57,7 +57,7 @@ def test_a_job_logs_to_a_file_of_its_own() -> None:
 )
 def test_a_log_file_may_be_said(log: dict[str, str], path: str, mode: int, owner: Any, group: Any) -> None:
     """Name, mode and owner of the log file are the entry's."""
-    expected = WriteFile(path=path, content=Inline(b""), mode=mode, owner=owner, group=group)
+    expected = WriteFile(path=path, content=Inline(b""), mode=mode, owner=owner, group=group, seed=True)
 
     assert expected == jobs(entry(log=log)).changes[1]
 

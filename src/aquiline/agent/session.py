@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
+import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -18,7 +20,7 @@ from aquiline.changes.kinds import Reaction
 from aquiline.components import installed
 from aquiline.errors import HostError, HostFrozen, JournalError, RunInterrupted
 from aquiline.execution.policy import Policy, load_policy
-from aquiline.host.objects import At
+from aquiline.host.objects import At, RegularFile
 from aquiline.host.real import RealHost
 from aquiline.journal.preimages import PreimageStore
 from aquiline.journal.records import RunHeader, RunKind
@@ -67,6 +69,7 @@ class Session:
             HostLocked: somebody else does.
         """
         self.state.create()
+        self._make_key()
         with self.state.lock(purpose), Journal.open(self.state) as journal:
             self.preimages.sweep()
             yield journal
@@ -87,6 +90,16 @@ class Session:
     def preimage(self, sha256: str) -> bytes | None:
         """Return what the store holds under a digest, None where it holds nothing."""
         return b"".join(self.preimages.chunks(sha256)) if self.preimages.has(sha256) else None
+
+    def _make_key(self) -> None:
+        """Make the host's own key for digests of secrets, once (D9)."""
+        place = self.state.path / "host.key"
+        if place.exists():
+            return
+        temporary = self.state.spool / "host.key"
+        temporary.touch(0o600)
+        temporary.write_bytes(secrets.token_bytes(32))
+        temporary.rename(place)
 
     # ---- gates ----------------------------------------------------------------------------------------------------
 
@@ -173,11 +186,21 @@ class Session:
         return place.read_text("utf-8")
 
     def _secret_key(self) -> bytes:
-        """Return the key of the digests of secrets: the domain's where the host has been given one."""
-        try:
-            return (self.state.path / "domain.key").read_bytes()
-        except FileNotFoundError:
-            return b""
+        """Return the key of the digests of secrets: the domain's where the host has been given one, else its own.
+
+        A host that has never been changed has none yet, and a dry-run writes nothing: until then the key is made of
+        what only root can read and what no two hosts share, so that the same plan has the same digest each time.
+        """
+        for name in ("domain.key", "host.key"):
+            try:
+                return (self.state.path / name).read_bytes()
+            except FileNotFoundError:
+                continue
+        material = hashlib.sha256(b"aquiline host key\0")
+        for path in ("/etc/machine-id", "/etc/shadow"):
+            if isinstance(self.host.observe(path), RegularFile):
+                material.update(self.host.read(path))
+        return material.digest()
 
     def header(self, kind: RunKind, **details: Any) -> RunHeader:
         """Return the header of a run that begins now."""
