@@ -71,7 +71,7 @@ class Site:
         (info / "entry_points.txt").write_text(f"[aquiline.components]\n{name} = site_{name}:{name.capitalize()}\n")
 
     def session(self) -> Session:
-        return Session(str(self.root))
+        return Session(str(self.root), str(self.state))
 
     def apply(self, *changes: Change, reactions: tuple[Change, ...] = (), **options: Any) -> RunEnded:
         """Bring the host to a profile that wants these changes."""

@@ -19,7 +19,7 @@ Conclusion = Literal["done", "failed", "not-done", "in-doubt", "assumed-done", "
 What = Literal[
     "intended", "done", "failed", "not-done", "in-doubt", "assumed-done", "assumed-not-done", "skipped",
     "undone", "amended", "run-ended", "confirmed", "deadline-armed", "deadline-tick", "deadline-cancelled", "elapsed",
-    "past-undo",
+    "past-undo", "adopted",
 ]  # fmt: skip
 
 
@@ -204,6 +204,19 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     debts_cancelled: tuple[int, ...] = ()
     #: The step that this one took back: its compensation record.
     undoes: StepName | None = None
+
+
+class AdoptedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of a journal that is gone, with all that is needed to take it back."""
+
+    run: RunRecord
+    stages: tuple[StageRecord, ...]
+    #: `StepRecord.raw` is what counts of each.
+    steps: tuple[StepRecord, ...]
+    directories: dict[str, int]
+    preimages: tuple[PreimageReference, ...]
+    #: What it still owes.
+    debts: tuple[NewDebt, ...]
 
 
 class LivePointer(msgspec.Struct, frozen=True, omit_defaults=True):

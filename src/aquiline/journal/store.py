@@ -41,6 +41,7 @@ from aquiline.changes.steps import Plan, Step, Undo
 from aquiline.errors import HostError, HostLocked, JournalError, UsageError
 from aquiline.host.objects import At, Object
 from aquiline.journal.records import (
+    AdoptedRun,
     Debt,
     Event,
     Intent,
@@ -92,6 +93,13 @@ class Journal:
             connection = _connect_to_read(state) if read_only else _connect_to_write(state)
             return Journal(state, connection, read_only=read_only, seen=seen)
 
+    @staticmethod
+    def in_memory(state: StateDirectory) -> Journal:
+        """Return an empty journal that nothing of stays, for looking at runs of which no journal is left."""
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        _install(connection)
+        return Journal(state, connection, read_only=False, seen=())
+
     def close(self) -> None:
         """Close the database; the last one to do so folds the write-ahead log into it."""
         self._connection.close()
@@ -114,6 +122,51 @@ class Journal:
             return RunRecord(id=name, sequence=cast("int", cursor.lastrowid), header=header)
 
         return self._write(begin)
+
+    def adopt(self, adopted: AdoptedRun, *, source: str, user: str) -> RunRecord:
+        """Record a run as another journal, which is gone, had it; `source` says where that is known from.
+
+        Raises `UsageError` where this journal has a run of that id.
+        """
+
+        def add(write: sqlite3.Connection) -> None:
+            if write.execute("SELECT 1 FROM run WHERE id = ?", (adopted.run.id,)).fetchone():
+                raise UsageError(f"the journal knows run {adopted.run.id} already")
+            row = (adopted.run.id, encode(adopted.run.header))
+            sequence = cast("int", write.execute("INSERT INTO run (id, header) VALUES (?, ?)", row).lastrowid)
+            _event(write, sequence, 0, "adopted", {"source": source, "user": user})
+            stages = [(sequence, stage.stage, encode(stage)) for stage in adopted.stages]
+            write.executemany("INSERT INTO stage VALUES (?, ?, ?)", stages)
+            for record in adopted.steps:
+                self._adopt_step(write, sequence, record)
+            needs = Intent(steps=(), debts=adopted.debts, preimages=adopted.preimages, directories=adopted.directories)
+            _intend(write, adopted.run.id, sequence, needs)
+            if adopted.run.status:
+                _event(write, sequence, 0, "run-ended", {"status": adopted.run.status})
+
+        self._write(add)
+        return self.run(adopted.run.id)
+
+    def _adopt_step(self, write: sqlite3.Connection, sequence: int, record: StepRecord) -> None:
+        shown = record.description.encode("utf-8", "backslashreplace").decode()
+        place = (sequence, record.number, record.stage, record.component)
+        row = (*place, record.kind, record.kind_version, shown, encode(record.raw))
+        write.execute("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        if record.status == "planned":
+            return
+        # What was intended counts as touched, whatever came of it.
+        _intend(write, record.run, sequence, Intent(steps=(record.number,)))
+        if record.status != "intended":
+            told = {"output": record.output, "note": record.note}
+            data = {key: text for key, text in told.items() if text} or None
+            _event(write, sequence, record.number, record.status, data)
+        left = [(os.fsencode(at.path), sequence, record.number, encode(at.object)) for at in record.observed]
+        write.executemany("INSERT INTO value (path, run, step, object) VALUES (?, ?, ?, ?)", left)
+        if record.undone_by is not None:
+            _event(write, sequence, record.number, "undone", record.undone_by)
+        if record.amended is not None:
+            data = {"undo": record.amended, "reason": "as it was adopted", "user": "", "rule": ""}
+            _event(write, sequence, record.number, "amended", data)
 
     def add_stage(self, run: str, plan: Plan) -> None:
         """Record a stage of `run` and all its steps."""
@@ -328,6 +381,8 @@ class Journal:
 
     def _is_taken_back(self, name: StepName) -> bool:
         """Return whether a step was undone by one that still stands (an undo that was redone does not count)."""
+        if name.run not in self._sequences and not self._rows("SELECT 1 FROM run WHERE id = ?", (name.run,)):
+            return False  # of a journal that is gone: that it was undone is all that is known
         query = "SELECT data FROM event WHERE run = ? AND step = ? AND what = 'undone' ORDER BY seq DESC"
         rows = self._rows(query, (self._sequence(name.run), name.step))
         return any(not self._is_taken_back(decode(data, StepName)) for (data,) in rows)
