@@ -24,7 +24,8 @@ from aquiline.journal.records import Debt, PreimageReference, RunRecord, StageRe
 from aquiline.journal.store import Journal
 
 FORMAT = 1
-_NO_UNDO = CommandUndo()
+#: What a command that holds a secret may have it in, beside its own words.
+_BARE: dict[str, Any] = {"environment": {}, "undo": CommandUndo(), "guard": None, "done_when": None}
 _LEFT_OUT = "left out of this export, because it holds a secret: `aquiline show RUN --json --with-secrets` has it"
 
 
@@ -122,10 +123,10 @@ def _without_secrets(step: Step) -> Step:
             stored = Stored(sha256=change.content.sha256, size=change.content.size)
             return msgspec.structs.replace(step, change=msgspec.structs.replace(change, content=stored))
         case RunCommand() as change:
-            bare = msgspec.structs.replace(change, argv=change.argv[:1], stdin=b"", environment={}, undo=_NO_UNDO)
+            bare = msgspec.structs.replace(change, argv=change.argv[:1], stdin=b"", **_BARE)
             return msgspec.structs.replace(step, change=bare, undo=_undo_left_out(step.undo))
         case RunScript() as change:
-            bare_script = msgspec.structs.replace(change, text="", arguments=None, environment={}, undo=_NO_UNDO)
+            bare_script = msgspec.structs.replace(change, text="", arguments=None, **_BARE)
             return msgspec.structs.replace(step, change=bare_script, undo=_undo_left_out(step.undo))
         case _:
             return step

@@ -148,6 +148,7 @@ class Session:
         self.state.create()
         freeze = Freeze(reason or "no reason given", person(), time.time())
         temporary = self.state.path / ".frozen"
+        temporary.touch(mode=0o600)
         temporary.write_bytes(msgspec.json.encode(freeze))
         temporary.rename(self.state.path / "frozen")
 

@@ -40,6 +40,7 @@ from aquiline.changes.kinds import (
     Validate,
     WriteFile,
 )
+from aquiline.changes.redact import is_known_secret, is_secret_content
 from aquiline.changes.steps import Step
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, StepFailed
 from aquiline.host.objects import Absent, At, Directory, Object, RegularFile
@@ -280,7 +281,7 @@ def perform_command(change: RunCommand | RunScript, host: Host) -> Performed:
         completed = host.run(command_of(change))
     except AquilineError as error:
         return Performed("failed", error=error)
-    performed = _judge(completed, change.accepts, change.timeout)
+    performed = _judge(completed, change.accepts, change.timeout, secret=change.secret)
     if performed.error is None and change.done_when is not None and not probe_says_yes(change.done_when, host):
         unfinished = StepFailed("it ended well, but its done_when probe says that it has not been done")
         return msgspec.structs.replace(performed, outcome="failed", error=unfinished)
@@ -311,8 +312,9 @@ def probe_says_yes(probe: Probe, host: Reading) -> bool:
     return host.run(Command(probe.argv, timeout=probe.timeout)).status in probe.accepts
 
 
-def _judge(completed: Completed, accepts: tuple[int, ...], timeout: float) -> Performed:
-    output = (completed.stdout + completed.stderr).decode(errors="replace")
+def _judge(completed: Completed, accepts: tuple[int, ...], timeout: float, *, secret: bool = False) -> Performed:
+    # Whoever holds a secret may print it: checkers quote the line they do not like.
+    output = "" if secret else (completed.stdout + completed.stderr).decode(errors="replace")
     if completed.timed_out:
         error = StepFailed(f"killed: it took longer than {timeout:g} s")
         return Performed("failed", output=output, error=error)
@@ -394,7 +396,8 @@ def perform_validation(
         return Performed("not-run", output=f"not validated here: {change.argv[0]} is not there")
     except AquilineError as error:
         return Performed("failed", error=error)
-    return _judge(completed, change.accepts, change.timeout)
+    secret = change.secret or is_known_secret(change.path) or is_secret_content(content)
+    return _judge(completed, change.accepts, change.timeout, secret=secret)
 
 
 def perform_alone(step: Step, host: Host) -> Performed:

@@ -329,8 +329,14 @@ def _command_undo(change: RunCommand | RunScript, undo: CommandUndo) -> Undo:
         again = msgspec.structs.replace(change, guard=None, done_when=None, with_task=False, always=True)
         return Undo("command", undo.description or f"again: {describe(change)}", (again,))
     if undo.changes:
-        return Undo("command", undo.description or describe_undo(undo.changes), undo.changes, _needs(undo.changes))
+        changes = tuple(map(_kept_secret, undo.changes)) if change.secret else undo.changes
+        return Undo("command", undo.description or describe_undo(changes), changes, _needs(changes))
     return Undo("irreversible", "nothing", (), undo.irreversible or "its author gave no way to take it back")
+
+
+def _kept_secret(change: Change) -> Change:
+    """Return `change`, which takes back a change that holds a secret, as one that holds a secret itself (P10)."""
+    return msgspec.structs.replace(change, secret=True) if hasattr(change, "secret") else change
 
 
 def _needs(changes: tuple[Change, ...]) -> str:

@@ -82,7 +82,8 @@ class UndoScript:
 
     def taken_back(self, steps: Iterable[int]) -> None:
         """Say that these steps were taken back by other means, so that the script runs no command of theirs again."""
-        with self.path.with_suffix(".done").open("a") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        with os.fdopen(os.open(self.path.with_suffix(".done"), flags, 0o600), "a") as file:
             file.writelines(f"{step}\n" for step in steps)
             file.flush()
             os.fsync(file.fileno())
