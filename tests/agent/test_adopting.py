@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 
 from aquiline.agent.adopting import adopt, load_export, preview_adopted
+from aquiline.agent.amending import amend
 from aquiline.agent.exporting import export
 from aquiline.agent.undoing import redo, undo
 from aquiline.changes.kinds import (
@@ -22,6 +24,7 @@ from aquiline.changes.kinds import (
     RunCommand,
     WriteFile,
 )
+from aquiline.changes.steps import Undo
 from aquiline.errors import JournalError, UndoConflict, UsageError
 from aquiline.journal.check import check
 from tests.agent.making import Site
@@ -189,8 +192,6 @@ def test_no_secret_is_in_an_export(site: Site, tmp_path: Path) -> None:
 
 
 def traces(secret: str) -> list[str]:
-    import base64
-
     return [secret, base64.b64encode(secret.encode()).decode()]
 
 
@@ -210,9 +211,6 @@ def test_an_undo_that_was_left_out_is_said_to_be(site: Site, tmp_path: Path) -> 
 
 def test_an_amended_undo_is_in_the_export(site: Site, tmp_path: Path) -> None:
     """A run whose undo was amended is taken back by the amended undo, journal or not."""
-    from aquiline.agent.amending import amend
-    from aquiline.changes.steps import Undo
-
     run = site.apply(WriteFile(path="/etc/motd", content=Inline(b"new\n"))).run
     right = Undo("exact", "write what is right", (WriteFile(path="/etc/motd", content=Inline(b"right\n")),))
     with site.session() as session:

@@ -43,13 +43,13 @@ def adopt(session: Session, export: RunExport, source: str) -> RunRecord:
             return _known(journal, export) or journal.adopt(_as_adopted(export), source=source, user=person())
     except JournalError as error:
         place = session.state.database
-        hint = f"move {place}* away and do this again: a new journal is begun, and other runs are in undo/*.sh beside it"
+        hint = (
+            f"move {place}* away and do this again: a new journal is begun, and other runs are in undo/*.sh beside it"
+        )
         raise JournalError(error.message, hint=hint) from error
 
 
-def preview_adopted(
-    session: Session, export: RunExport, choices: Mapping[str, Choice] | None = None
-) -> UndoPlan:
+def preview_adopted(session: Session, export: RunExport, choices: Mapping[str, Choice] | None = None) -> UndoPlan:
     """Return what taking the run back would do. Nothing is written anywhere."""
     with session.reading() as journal:
         run = _known(journal, export)

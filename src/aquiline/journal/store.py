@@ -165,8 +165,8 @@ class Journal:
         if record.undone_by is not None:
             _event(write, sequence, record.number, "undone", record.undone_by)
         if record.amended is not None:
-            data = {"undo": record.amended, "reason": "as it was adopted", "user": "", "rule": ""}
-            _event(write, sequence, record.number, "amended", data)
+            amended = {"undo": record.amended, "reason": "as it was adopted", "user": "", "rule": ""}
+            _event(write, sequence, record.number, "amended", amended)
 
     def add_stage(self, run: str, plan: Plan) -> None:
         """Record a stage of `run` and all its steps."""
