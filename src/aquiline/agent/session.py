@@ -174,7 +174,14 @@ class Session:
             never_undone=policy.is_never_undone,
             facts=facts_of(profile, self.host) if profile is not None else {},
             secret_key=self._secret_key(),
+            state=self._state_on_host(),
         )
+
+    def _state_on_host(self) -> str:
+        """Return where the state directory is below the root, empty where it is outside."""
+        if not self.state.path.is_relative_to(self.root):
+            return ""
+        return "/" + str(self.state.path.relative_to(self.root))
 
     def owed(self, journal: Journal, runs: set[str]) -> list[tuple[Reaction, str]]:
         """Return the reactions that these runs still owe, with their components."""

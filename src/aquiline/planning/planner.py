@@ -50,7 +50,7 @@ from aquiline.changes.resolve import Effect, resolve
 from aquiline.changes.scratch import Scratch
 from aquiline.changes.steps import Cause, ComponentReport, ComponentState, Coverage, Plan, Step, Undo
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, ProfileError, StepFailed, UnknownUntilRun
-from aquiline.host.objects import ABSENT, At, RegularFile, without_times
+from aquiline.host.objects import ABSENT, At, Directory, Metadata, RegularFile, without_times
 from aquiline.host.overlay import Overlay
 from aquiline.host.protocol import Reading
 from aquiline.planning.component import Component, Note, Task, Yielded
@@ -96,6 +96,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     facts: Mapping[str, str] = {}
     #: Keys the digests of secret values (D9).
     secret_key: bytes = b""
+    #: Where the journal is on the host, empty where it is outside of it: a live run makes it before it plans.
+    state: str = ""
 
 
 class _Pending(msgspec.Struct):
@@ -164,9 +166,17 @@ class _Planner:
         self._ancestors: dict[str, frozenset[str]] = {}
         self._kept_bytes = 0
         self._parents: set[str] = set()
+        self._remember_state(known.state)
         for owed in known.owed if stage == 1 else ():
             key = encode(owed.reaction)
             self._pending[key] = _Pending(owed.reaction, {owed.component}, [], owed.run)
+
+    def _remember_state(self, state: str) -> None:
+        """Let a first dry-run find the state directory, as the live run after it will (P1)."""
+        if not state or self._overlay.status(state) is not None:
+            return
+        self._remember_state(posixpath.dirname(state))
+        self._overlay.remember(state, Directory(Metadata(0o755, 0, 0)), None)
 
     # ---- components -----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,35 @@
+"""The first run of a host that never had one."""
+
+from __future__ import annotations
+
+from aquiline.agent.session import Session
+from aquiline.changes.kinds import Inline, WriteFile
+
+from .site import Site
+
+
+def test_the_state_directory_is_no_surprise(site: Site) -> None:
+    """What making the state directory brings along is no step, in the first dry-run as in the run: plan == journal."""
+    site.session = Session(str(site.root))
+    site.wants(WriteFile(path="/var/log/x", content=Inline(b"x")))
+    plan = site.plan()
+
+    run = site.apply()
+
+    assert ["make directory /var/log (mode 0755, root:root)", "write /var/log/x (mode 0644, root:root)"] == [
+        step.description for step in plan.steps
+    ]
+    assert run.plan is not None
+    assert plan.steps == run.plan.steps
+    assert plan.digests == run.plan.digests
+
+
+def test_a_dry_run_makes_no_state_directory(site: Site) -> None:
+    """A dry-run leaves a host that never had a run as it is, metadata included."""
+    site.session = Session(str(site.root))
+    site.wants(WriteFile(path="/var/log/x", content=Inline(b"x")))
+    before = site.tree()
+
+    site.plan()
+
+    assert before == site.tree()
