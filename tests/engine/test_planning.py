@@ -370,3 +370,40 @@ def install_shell(root: Path) -> None:
         place.chmod(0o755)
     (root / "bin").mkdir(exist_ok=True)
     (root / "bin/sh").symlink_to("dash")
+
+
+class TestOwnCommands:
+    def test_a_component_may_wait_for_its_own_command(self, site: Site) -> None:
+        """What comes before the command is done first; the component goes on when it ran; the command runs once."""
+        install_shell(site.root)
+        make = command("/bin/sh", "-c", "echo x >> /generated", touches=Touches(paths=("/generated",)))
+
+        def waiting(view: View) -> Iterable[Yielded]:
+            yield write("/before")
+            yield make
+            yield write("/after", (view.read("/generated") or b"").decode())
+
+        site.computes(waiting, name="one")
+
+        plan = site.plan()
+        run = site.apply()
+
+        assert "deferred" == plan.components["one"].state
+        assert ["WriteFile", "RunCommand"] == kinds_of(plan)
+        assert 0 == run.exit_status
+        assert "x\n" == site.path("/after").read_text()
+
+    def test_what_is_planned_only_when_named_is_named_in_later_stages_too(self, site: Site) -> None:
+        """A component with dispatch false that was named and deferred is planned in the next stage."""
+        install_shell(site.root)
+        make = command("/bin/sh", "-c", "echo x > /generated", touches=Touches(paths=("/generated",)))
+        site.wants(make, name="a")
+        site.computes(lambda view: [write("/after", str(view.read("/generated")))], name="b", pre=("a",))
+        sections = site.profile().tree["software"]["components"]
+        sections["b"]["dispatch"] = False
+        profile = Profile({"software": {"components": sections}}, "host.example.org")
+
+        run = applying.apply(site.session, profile, only=("a", "b"), allow_irreversible=True)
+
+        assert 0 == run.exit_status
+        assert site.path("/after").exists()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
 
 from aquiline.agent.session import Session, registry_for
 from aquiline.agent.undoing import take_back
-from aquiline.changes.perform import Performed
+from aquiline.changes.canonical import encode
+from aquiline.changes.perform import OPAQUE_KINDS, Performed
 from aquiline.changes.steps import Plan, Step
 from aquiline.errors import AquilineError, Interrupted, IrreversibleRefused, PlanStale
 from aquiline.execution import deadline
@@ -105,6 +106,7 @@ def apply(
         run = journal.begin_run(
             session.header(
                 "apply", profile=profile.digest, change_ids=tuple(sorted(change_ids)), confirm_within=confirm_within,
+                allow_irreversible=allow_irreversible,
                 components={name: report.version for name, report in plan.components.items() if report.version},
             )
         ).id  # fmt: skip
@@ -115,7 +117,9 @@ def apply(
             session.host, journal, session.state, session.preimages, run, on_step=on_step, is_stopped=is_stopped
         )
         live_run = _LiveRun(session, journal, run, plan, profile, on_step)
-        return live_run.perform(executor, stages_after(session, journal, profile, allow_irreversible), on_failure)
+        return live_run.perform(
+            executor, stages_after(session, journal, profile, allow_irreversible=allow_irreversible), on_failure
+        )
 
 
 def _prepare(journal: Journal, run: str, before_first_step: Callable[[str], None]) -> None:
@@ -133,16 +137,21 @@ def _deferred(plan: Plan) -> set[str]:
     return {name for name, report in plan.components.items() if report.state == "deferred"}
 
 
-def stages_after(session: Session, journal: Journal, profile: Profile, allow_irreversible: bool) -> NextStage:
-    """Return the planning function that an executor asks for what was deferred."""
+def stages_after(
+    session: Session, journal: Journal, profile: Profile, *, allow_irreversible: bool, done: Sequence[Plan] = ()
+) -> NextStage:
+    """Return the planning function that an executor asks for what was deferred; `done` are stages before its first."""
+    ran = set(_commands_of(done))
 
     def next_stage(stage: Plan, number: int) -> Plan | None:
+        ran.update(_commands_of([stage]))
         waiting = _deferred(stage)
         if not waiting:
             return None
+        known = msgspec.structs.replace(session.known(journal, profile), ran=frozenset(ran))
         following = plan_stage(
-            profile, session.host, registry_for(profile), session.known(journal, profile),
-            only=(), remaining=waiting, stage=stage.stage + 1, first_number=number,
+            profile, session.host, registry_for(profile), known,
+            remaining=waiting, stage=stage.stage + 1, first_number=number,
         )  # fmt: skip
         refuse_irreversible(following, allow=allow_irreversible)
         if _deferred(following) == waiting and not following.steps:
@@ -150,6 +159,11 @@ def stages_after(session: Session, journal: Journal, profile: Profile, allow_irr
         return following
 
     return next_stage
+
+
+def _commands_of(stages: Iterable[Plan]) -> Iterator[str]:
+    for stage in stages:
+        yield from (encode(step.change) for step in stage.steps if isinstance(step.change, OPAQUE_KINDS))
 
 
 class _LiveRun:

@@ -7,8 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from aquiline.agent.applying import now_live, stages_after
-from aquiline.agent.session import Session
+from aquiline.agent.applying import now_live, refuse_irreversible, stages_after
+from aquiline.agent.session import Session, registry_for
 from aquiline.agent.undoing import OnStep, preview_of, restore_directory_times, take_back
 from aquiline.errors import AquilineError, RunInterrupted, UsageError
 from aquiline.execution import deadline
@@ -25,6 +25,7 @@ from aquiline.execution.recovery import (
 )
 from aquiline.journal.records import RunRecord, StepRecord
 from aquiline.journal.store import Journal
+from aquiline.planning.planner import plan as plan_stage
 
 Direction = Literal["finish", "undo"]
 
@@ -130,17 +131,20 @@ def _finish(
 
 def _later_stages(session: Session, journal: Journal, base: RunRecord, executor: Executor) -> Ended:
     """Plan and perform what had been deferred when the crash came; the profile is in the archive."""
-    stages = journal.plans(base.id)
+    done = journal.plans(base.id)
     profile = session.archive.get(base.header.profile)
-    if not stages:
-        return Ended("done")
+    allowed = base.header.allow_irreversible
+    next_stage = stages_after(session, journal, profile, allow_irreversible=allowed, done=done)
+    if not done:
+        plan = plan_stage(profile, session.host, registry_for(profile), session.known(journal, profile))
+        refuse_irreversible(plan, allow=allowed)
+        return executor.execute(plan, next_stage)
     steps = journal.steps(base.id)
-    number = steps[-1].number + 1 if steps else 1
-    following = stages_after(session, journal, profile, allow_irreversible=False)(stages[-1], number)
+    following = next_stage(done[-1], steps[-1].number + 1 if steps else 1)
     if following is None:
-        failed = any(report.state == "failed" for stage in stages for report in stage.components.values())
+        failed = any(report.state == "failed" for stage in done for report in stage.components.values())
         return Ended("partial" if failed else "done")
-    return executor.execute(following, stages_after(session, journal, profile, allow_irreversible=False))
+    return executor.execute(following, next_stage)
 
 
 def _undo(

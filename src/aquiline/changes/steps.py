@@ -101,6 +101,17 @@ class Digests(msgspec.Struct, frozen=True, omit_defaults=True):
     shape: str
 
 
+class Probed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A probe that a component ran while it was planned, and what it answered."""
+
+    component: str
+    argv: tuple[str, ...]
+    #: Exit status.
+    status: int
+    #: SHA-256 of what it printed: the same answer again or another.
+    output_sha256: str
+
+
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """The ordered steps for one host, as far as they can be foreseen: one stage."""
 
@@ -115,3 +126,4 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     digests: Digests
     #: What a person must see besides the steps: unknown keys, drift, debts, lines of D7.
     notes: tuple[str, ...] = ()
+    probes: tuple[Probed, ...] = ()

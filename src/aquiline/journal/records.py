@@ -45,6 +45,8 @@ class RunHeader(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     components: dict[str, str] = {}
     #: Seconds until it reverts unless confirmed; 0 is never.
     confirm_within: float = 0.0
+    #: Steps without an undo were allowed: finishing it after a crash may do them too.
+    allow_irreversible: bool = False
 
 
 class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

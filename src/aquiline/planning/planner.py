@@ -48,13 +48,13 @@ from aquiline.changes.perform import FILE_KINDS, OPAQUE_KINDS, REACTION_KINDS, p
 from aquiline.changes.redact import is_secret
 from aquiline.changes.resolve import Effect, resolve
 from aquiline.changes.scratch import Scratch
-from aquiline.changes.steps import Cause, ComponentReport, ComponentState, Coverage, Plan, Step, Undo
+from aquiline.changes.steps import Cause, ComponentReport, ComponentState, Coverage, Plan, Probed, Step, Undo
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, ProfileError, StepFailed, UnknownUntilRun
-from aquiline.host.objects import ABSENT, At, Directory, Metadata, RegularFile, without_times
+from aquiline.host.objects import ABSENT, At, Directory, Metadata, RegularFile, sha256, without_times
 from aquiline.host.overlay import Overlay
-from aquiline.host.protocol import Reading
+from aquiline.host.protocol import Completed, Reading
 from aquiline.planning.component import Component, Note, Task, Yielded
-from aquiline.planning.guard import ForbiddenEffect, trusted, watching
+from aquiline.planning.guard import trusted, watching
 from aquiline.planning.order import ancestors, order
 from aquiline.planning.view import PlannedView, Templates
 from aquiline.profile import ComponentSection, Profile, convert, unknown_keys
@@ -96,6 +96,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     facts: Mapping[str, str] = {}
     #: Keys the digests of secret values (D9).
     secret_key: bytes = b""
+    #: Commands, encoded, that earlier stages of this run have run: each runs once in a run.
+    ran: frozenset[str] = frozenset()
     #: Where the journal is on the host, empty where it is outside of it: a live run makes it before it plans.
     state: str = ""
 
@@ -160,6 +162,7 @@ class _Planner:
         self._reports: dict[str, ComponentReport] = {}
         self._notes: list[str] = []
         self._reduced_by: list[str] = []
+        self._probes: list[Probed] = []
         self._pending: dict[str, _Pending] = {}
         #: Descriptions of pending commands that declare nothing, with their component (D6).
         self._undeclared: list[tuple[str, str]] = []
@@ -190,16 +193,16 @@ class _Planner:
         wanted = None if remaining is None else set(remaining)
         for name in (*ordered.names, *(name for name in self._sections if name not in ordered.names)):
             if wanted is None or name in wanted:
-                self._reports[name] = self._plan_component(self._sections[name], only)
+                self._reports[name] = self._plan_component(self._sections[name], only, is_named=wanted is not None)
         self._flush(None)
         return self._finished()
 
-    def _plan_component(self, section: ComponentSection, only: tuple[str, ...]) -> ComponentReport:
+    def _plan_component(self, section: ComponentSection, only: tuple[str, ...], *, is_named: bool) -> ComponentReport:
         if not section.active:
             return ComponentReport("inactive")
         if only and section.name not in only:
             return ComponentReport("inactive", "not named")
-        if not section.dispatch and section.name not in only:
+        if not section.dispatch and section.name not in only and not is_named:
             return ComponentReport("inactive", "dispatch is false: planned only when named")
         if section.name not in self._registry:
             self._reduced_by.append(f"component {section.name} is missing here")
@@ -241,6 +244,11 @@ class _Planner:
         version = self._version(section.name)
         try:
             self._run(section)
+        except UnknownUntilRun as error:
+            report = self._deferred(section.name, error.message)
+            own = (step for step in self._steps[steps:] if isinstance(step.change, OPAQUE_KINDS))
+            if any(step.description == error.because for step in own):
+                return report  # it waits for a command of its own: what comes before that is done now
         except AquilineError as error:
             report = self._report_of(section.name, error)
         except Exception as error:  # noqa: BLE001 - component code may raise anything; it fails that component alone
@@ -258,13 +266,9 @@ class _Planner:
 
     def _report_of(self, name: str, error: AquilineError) -> ComponentReport:
         match error:
-            case UnknownUntilRun():
-                return self._deferred(name, error.message)
             case NotPossibleHere():
                 self._reduced_by.append(f"component {name} is not possible here: {error.message}")
                 return ComponentReport("not-possible-here", error.message, self._version(name))
-            case ForbiddenEffect():
-                return self._failed(name, error.message)
             case _:
                 return self._failed(name, error.message)
 
@@ -291,12 +295,12 @@ class _Planner:
         def refuse(probe: Probe) -> str | None:
             return self._what_alters(name, probe)
 
-        def note(probe: Probe) -> None:
-            del probe  # its answer depends on the host alone: nothing pending alters what it reads
-            self._flush(name)
+        def record(probe: Probe, completed: Completed) -> None:
+            answer = sha256(completed.stdout + completed.stderr)
+            self._probes.append(Probed(name, probe.argv, completed.status, answer))
 
         return PlannedView(
-            self._overlay, self._profile, templates=self._known.templates, refuse_probe=refuse, on_probe=note
+            self._overlay, self._profile, templates=self._known.templates, refuse_probe=refuse, on_probe=record
         )
 
     # ---- what is pending ------------------------------------------------------------------------------------------
@@ -378,6 +382,8 @@ class _Planner:
                 f"refused: {describe(change)} has neither guard nor done_when",
                 hint="say always=True if it is to run every time",
             )
+        if encode(change) in self._known.ran:
+            return None
         unknown = [] if change.touches == Touches() else [f"what it does to {_touched(change)} is known once it ran"]
         for probe, needless_if in ((change.guard, False), (change.done_when, True)):
             if probe is None:
@@ -561,6 +567,7 @@ class _Planner:
             coverage=Coverage(len(steps), len(steps) - len(unknown), tuple(reduced)),
             digests=digests(steps, self._known.facts, self._known.secret_key),
             notes=tuple(self._notes),
+            probes=tuple(self._probes),
         )
 
 

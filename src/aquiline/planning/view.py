@@ -28,7 +28,7 @@ class PlannedView:
         *,
         templates: Templates,
         refuse_probe: Callable[[Probe], str | None],
-        on_probe: Callable[[Probe], None],
+        on_probe: Callable[[Probe, Completed], None],
     ) -> None:
         self._overlay = overlay
         self._profile = profile
@@ -77,8 +77,9 @@ class PlannedView:
             pending = self._refuse_probe(probe)
             if pending is not None:
                 raise UnknownUntilRun(f"what {' '.join(probe.argv)} says", because=pending)
-            self._on_probe(probe)
-            return self._overlay.base.run(Command(probe.argv, timeout=probe.timeout))
+            completed = self._overlay.base.run(Command(probe.argv, timeout=probe.timeout))
+            self._on_probe(probe, completed)
+            return completed
 
     def profile(self, path: str) -> Any:
         return self._profile.at(path)
