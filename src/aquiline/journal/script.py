@@ -242,9 +242,8 @@ def forward_script(state: StateDirectory, run: str, steps: Sequence[Step], root:
     place.lines.append(f"AQ_STATE={place.word(str(state.path))}")
     lines = [line for step in steps for line in _forward(step, shells)]
     calls = [f"u_{step.number}" for step in steps]
-    title = "does again what run"
     body = "\n".join((*place.lines, *lines, *calls, "sync", '[ "$aq_failures" = 0 ] || exit 1', ""))
-    return program.replace("Takes back run", title.capitalize() + "s", 1) + body
+    return program.replace(f"Takes back run {run} of aquiline", f"Does run {run} of aquiline again", 1) + body
 
 
 def _forward(step: Step, shells: Shells) -> list[str]:

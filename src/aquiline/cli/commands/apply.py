@@ -41,6 +41,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(invocation: Invocation) -> int:
+    import msgspec
+
     from aquiline.agent import supervising
     from aquiline.agent.applying import apply
     from aquiline.agent.preloading import preload
@@ -76,6 +78,9 @@ def _run(invocation: Invocation) -> int:
         finally:
             if supervisor is not None:
                 supervisor.dismiss()
+    if stopping() and ended.exit_status == 15:
+        # The step failed because its command was killed on request.
+        ended = msgspec.structs.replace(ended, exit_status=130)
     _say(invocation, ended)
     return ended.exit_status
 

@@ -1,0 +1,75 @@
+"""The console blocks of the manual are run, and say what really happens.
+
+In a ``console`` block, ``$ `` begins a command and ``> `` goes on with it; what follows is what it prints, stdout and
+stderr together, and ``[N]`` where its exit status N is not 0. ``…`` stands for any text in a line, and alone on a line
+for any lines. The blocks of a page run one after the other, in one empty directory.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parent.parent
+#: The pages that are run; others show what needs a host.
+PAGES = ("docs/tutorial/first-run.md",)
+
+
+def commands(page: str) -> list[tuple[str, str]]:
+    """Return the commands of a page's console blocks, each with what it is to print."""
+    found: list[tuple[str, str]] = []
+    for block in re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        for line in block.splitlines(keepends=True):
+            if line.startswith("$ "):
+                found.append((line[2:], ""))
+            elif line.startswith("> "):
+                found[-1] = (found[-1][0] + line[2:], found[-1][1])
+            else:
+                found[-1] = (found[-1][0], found[-1][1] + line)
+    return found
+
+
+def pattern(expected: str) -> str:
+    """Return the regular expression of all that `expected` stands for."""
+    lines = [
+        r"(?:.*\n)*?" if line == "…\n" else ".*?".join(map(re.escape, line.split("…")))
+        for line in expected.splitlines(keepends=True)
+    ]
+    return "".join(lines)
+
+
+def ran(command: str, place: Path) -> str:
+    """Return what a command prints, and its exit status where that is not 0."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    found = subprocess.run(
+        ["sh", "-c", command],
+        cwd=place,
+        env={**os.environ, "PATH": path, "TZ": "UTC"},
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return found.stdout + (f"[{found.returncode}]\n" if found.returncode else "")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page(page: str, tmp_path: Path) -> None:
+    """What a page shows is what happens."""
+    for command, expected in commands((TOP / page).read_text()):
+        printed = ran(command, tmp_path)
+        if not re.fullmatch(pattern(expected), printed):
+            assert expected == printed, command
+
+
+def test_placeholders() -> None:
+    """`…` stands for text within a line, and for whole lines where it is alone; anything else must be equal."""
+    assert re.fullmatch(pattern("run …: done\n…\nend\n"), "run 7f: done\none\ntwo\nend\n")
+    assert not re.fullmatch(pattern("run …: done\n"), "run 7f: done\nmore\n")
+    assert not re.fullmatch(pattern("run …: done\n"), "run 7f:\ndone\n")
+    assert not re.fullmatch(pattern("a.c\n"), "abc\n")
