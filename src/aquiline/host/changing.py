@@ -31,6 +31,7 @@ from aquiline.host.mounts import refuse_network
 from aquiline.host.objects import Directory, Metadata, Object, Present, RegularFile, Special, Symlink
 from aquiline.host.protocol import Staged
 from aquiline.host.refusals import refused
+from aquiline.host.replaced import Replaced
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -61,6 +62,15 @@ class Changing(Looking):
         #: Devices known to be no network file systems.
         self._local: set[int] = set()
         self._labels: PolicyLabels | None = None
+        self._replaced = Replaced()
+
+    def close(self) -> None:
+        self._replaced.release()
+        super().close()
+
+    def forget_directories(self) -> None:
+        self._replaced.release()
+        super().forget_directories()
 
     # ---- new objects ----------------------------------------------------------------------------------------------
 
@@ -85,6 +95,8 @@ class Changing(Looking):
         path = staged.path
         at, name = self._place(path, "replace it")
         temporary = staged.temporary.rpartition("/")[2]
+        if isinstance(staged.object, RegularFile):
+            self._replaced.hold(at, name)
         try:
             if _replace(at, temporary, name) or isinstance(staged.object, Directory):
                 self._walk.forget_below(path)
@@ -159,6 +171,7 @@ class Changing(Looking):
                 os.rmdir(name, dir_fd=at)
                 self._walk.forget_below(path)
             else:
+                self._replaced.hold(at, name)
                 os.unlink(name, dir_fd=at)
         except FileNotFoundError:
             return
@@ -223,9 +236,7 @@ class Changing(Looking):
             for descriptor, _ in opened:
                 # begins to write all of them, which takes a quarter off the waiting that follows
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            for error, path in threads.map(_synced, *zip(*opened, strict=True)):
-                if error is not None:
-                    raise refused(error, path, "make it durable") from error
+            _sync_side_by_side(opened, threads)
         finally:
             for descriptor, _ in opened:
                 os.close(descriptor)
@@ -245,19 +256,25 @@ class Changing(Looking):
             raise refused(error, staged.path, "make it durable") from error
 
     def sync_directories(self, paths: Iterable[str]) -> None:
-        for path in dict.fromkeys(paths):
+        rest = iter(dict.fromkeys(paths))
+        while batch := list(islice(rest, _SYNC_BATCH)):
+            opened: list[tuple[int, str]] = []
             try:
-                descriptor = open_quietly(".", self._walk.directory(path), os.O_DIRECTORY)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as error:
-                raise refused(error, path, "make it durable") from error
-            try:
-                os.fsync(descriptor)
-            except OSError as error:
-                raise refused(error, path, "make it durable") from error
+                for path in batch:
+                    self._open_directory_to_sync(path, opened)
+                _sync_directories(opened)
             finally:
-                os.close(descriptor)
+                for descriptor, _ in opened:
+                    os.close(descriptor)
+        self._replaced.release()
+
+    def _open_directory_to_sync(self, path: str, opened: list[tuple[int, str]]) -> None:
+        try:
+            opened.append((open_quietly(".", self._walk.directory(path), os.O_DIRECTORY), path))
+        except (FileNotFoundError, NotADirectoryError):
+            return  # it has gone, and what was in it
+        except OSError as error:
+            raise refused(error, path, "make it durable") from error
 
     # ---- where an effect may happen -------------------------------------------------------------------------------
 
@@ -540,6 +557,23 @@ def _distinct(staged: Sequence[Staged]) -> Iterator[Staged]:
         elif directory not in directories:
             directories.add(directory)
             yield one
+
+
+def _sync_directories(opened: list[tuple[int, str]]) -> None:
+    if len(opened) > 1:
+        with ThreadPoolExecutor(min(_THREADS, len(opened))) as threads:
+            _sync_side_by_side(opened, threads)
+        return
+    for descriptor, path in opened:
+        error, _ = _synced(descriptor, path)
+        if error is not None:
+            raise refused(error, path, "make it durable") from error
+
+
+def _sync_side_by_side(opened: list[tuple[int, str]], threads: ThreadPoolExecutor) -> None:
+    for error, path in threads.map(_synced, *zip(*opened, strict=True)):
+        if error is not None:
+            raise refused(error, path, "make it durable") from error
 
 
 def _synced(descriptor: int, path: str) -> tuple[OSError | None, str]:
