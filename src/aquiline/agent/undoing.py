@@ -111,6 +111,7 @@ def _plan(session: Session, journal: Journal, records: Sequence[StepRecord], cho
         choices=Choices(choices),
         never_undone=known.never_undone,
         owed=session.owed(journal, {record.run for record in records}),
+        purged=journal.tombstones(),
         secret_key=known.secret_key,
     )
 

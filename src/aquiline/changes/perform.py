@@ -66,6 +66,10 @@ class Preimages(Protocol):
         """Return stored content piece by piece; raise `HostError` where it is not there."""
         ...
 
+    def has(self, sha256: str) -> bool:
+        """Return whether there is content of this digest."""
+        ...
+
 
 class Performed(msgspec.Struct, frozen=True):
     """What became of a step."""

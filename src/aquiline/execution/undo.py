@@ -99,6 +99,7 @@ def plan_undo(
     choices: Choices = Choices(),  # noqa: B008 - frozen
     never_undone: Callable[[str], bool] = lambda _path: False,
     owed: Iterable[tuple[Reaction, str]] = (),
+    purged: Mapping[str, str] | None = None,
     profile: str = "",
     secret_key: bytes = b"",
     facts: Mapping[str, str] | None = None,
@@ -112,11 +113,12 @@ def plan_undo(
         choices: What to do about conflicts.
         never_undone: Whether policy says that a path is never taken back (R29).
         owed: Reactions, with their component, that the steps still owe.
+        purged: Why pre-images were removed for good, by digest.
         profile: Digest of the profile that will be live afterwards.
         secret_key: Keys the digests of secrets.
         facts: The host's own facts.
     """
-    planner = _UndoPlanner(host, preimages, choices, never_undone)
+    planner = _UndoPlanner(host, preimages, choices, never_undone, purged or {})
     for record in _in_undo_order(records):
         planner.take_back(record)
     planner.react(records, owed)
@@ -138,9 +140,15 @@ def _is_reaction(record: StepRecord) -> bool:
 
 class _UndoPlanner:
     def __init__(
-        self, host: Reading, preimages: Preimages, choices: Choices, never_undone: Callable[[str], bool]
+        self,
+        host: Reading,
+        preimages: Preimages,
+        choices: Choices,
+        never_undone: Callable[[str], bool],
+        purged: Mapping[str, str],
     ) -> None:
         self._overlay = Overlay(host)
+        self._purged = purged
         self._preimages = preimages
         self._choices = choices
         self._never_undone = never_undone
@@ -195,6 +203,10 @@ class _UndoPlanner:
             return
         if effect is None:
             return
+        lost = self._lost_content(change)
+        if lost:
+            self._stay(record, lost)
+            return
         number = len(self._steps) + 1
         again = effect.undo
         if isinstance(change, OPAQUE_KINDS) or isinstance(record.known.change, MakeHardlink):
@@ -220,6 +232,17 @@ class _UndoPlanner:
         )
         self._taken_back.setdefault((record.run, record.number), []).append(number)
         self._remember(change, effect.after)
+
+    def _lost_content(self, change: Change) -> str:
+        """Return why the content that `change` puts back cannot be had; empty where it can, or none is needed."""
+        if not isinstance(change, Restore) or change.kept or not isinstance(change.object, RegularFile):
+            return ""
+        digest = change.object.sha256
+        found = self._overlay.observe(change.path)
+        if self._preimages.has(digest) or (isinstance(found, RegularFile) and found.sha256 == digest):
+            return ""
+        why = self._purged.get(digest)
+        return f"the pre-image of {change.path} was purged: {why}" if why else f"the pre-image of {change.path} is lost"
 
     def _remember(self, change: Change, after: Sequence[At]) -> None:
         if isinstance(change, Move):

@@ -8,6 +8,8 @@ Theory of operation:
    that no other run needs. Killed in between, the next time finds the same content without users and removes it.
 3. Content that no run ever needed is what a killed run had kept before its intent, or belongs to a saved plan: it goes
    by its age alone.
+4. Secrets can go before their runs do (D9): first a tombstone for each pre-image, durable, then the content. Undo and
+   `aquiline fsck` then say that it was purged, and why. What a run wrote new is in its record, which stays.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import msgspec
 
 from aquiline.changes.kinds import Restore
 from aquiline.journal.preimages import PreimageStore
-from aquiline.journal.records import RunRecord
+from aquiline.journal.records import RunRecord, StepRecord
 from aquiline.journal.state import StateDirectory
 from aquiline.journal.store import Journal
 
@@ -73,17 +75,17 @@ def drop(
     *,
     now: float,
     held: Collection[str] = (),
-    drop_kept: Callable[[str], None] | None = None,
+    drop_kept: Callable[[Restore], None] | None = None,
 ) -> Dropped:
-    """Drop what `review` says; only for the holder of the lock. `drop_kept` forgets the kept inode of a name."""
+    """Drop what `review` says; only for the holder of the lock. `drop_kept` forgets the inode a step had kept."""
     state = journal.state
-    forget = drop_kept or (lambda name: (state.links / name).unlink(missing_ok=True))
+    forget = drop_kept or (lambda restore: (state.links / restore.kept).unlink(missing_ok=True))
     dropped = [each for each in review(journal, policy, now=now, held=held) if each.drop]
     for each in dropped:
-        kept = list(_kept_names(journal, each.run))
+        kept = [restore for record in journal.steps(each.run) for restore in _kept(record)]
         journal.record(each.run, 0, "past-undo", {"reason": each.reason})
-        for name in kept:
-            forget(name)
+        for restore in kept:
+            forget(restore)
     _remove_scripts(journal, state)
     removed = _remove_preimages(journal, policy, now)
     return Dropped(runs=tuple(each.run for each in dropped), preimages=len(removed), bytes=sum(removed))
@@ -114,11 +116,11 @@ def _against(journal: Journal, run: RunRecord, last: Collection[str], held: Coll
     return ""
 
 
-def _kept_names(journal: Journal, run: str) -> Iterator[str]:
-    for record in journal.steps(run):
-        changes = record.step.undo.changes if record.step is not None else ()
-        if any(isinstance(change, Restore) and change.kept for change in changes):
-            yield f"{run}-{record.number}"
+def _kept(record: StepRecord) -> Iterator[Restore]:
+    """Return the changes of a step's undo that need a kept inode, with its name."""
+    for change in record.step.undo.changes if record.step is not None else ():
+        if isinstance(change, Restore) and change.kept:
+            yield msgspec.structs.replace(change, kept=f"{record.run}-{record.number}")
 
 
 def _remove_scripts(journal: Journal, state: StateDirectory) -> None:
@@ -140,3 +142,64 @@ def _remove_preimages(journal: Journal, policy: Policy, now: float) -> list[int]
             store.purge(digest)
             removed.append(found.st_size)
     return removed
+
+
+# ---- secrets ------------------------------------------------------------------------------------------------------
+
+
+class Purged(msgspec.Struct, frozen=True):
+    """What was purged, or would be."""
+
+    #: The runs that cannot be undone whole any more.
+    runs: tuple[str, ...]
+    preimages: int
+    #: Bytes of pre-images.
+    bytes: int
+    #: Runs whose secrets stay, with what speaks against it.
+    spared: tuple[tuple[str, str], ...] = ()
+
+
+def purge_secrets(
+    journal: Journal,
+    *,
+    now: float,
+    days: float = 0.0,
+    is_dry_run: bool = False,
+    drop_kept: Callable[[Restore], None] | None = None,
+) -> Purged:
+    """Remove from the pre-images of runs older than `days` all that is secret; only for the holder of the lock."""
+    store = PreimageStore(journal.state)
+    forget = drop_kept or (lambda restore: (journal.state.links / restore.kept).unlink(missing_ok=True))
+    old, spared = _old_enough(journal, days, now)
+    past, users = {run.id for run in journal.runs() if run.past_undo}, journal.preimage_users()
+    sizes: dict[str, int] = {}
+    runs = []
+    for run in old:
+        secrets = [one for one in journal.preimages(run) if one.secret and users[one.sha256] <= {*old, *past}]
+        sizes |= {one.sha256: one.size for one in secrets if store.has(one.sha256)}
+        kept = [one for record in journal.steps(run) if record.raw.get("secret") for one in _kept(record)]
+        if secrets or kept:
+            runs.append(run)
+        if is_dry_run:
+            continue
+        for one in secrets:
+            journal.purge_preimage(one.sha256, f"a secret of run {run}")
+            store.purge(one.sha256)
+        for restore in kept:
+            forget(restore)
+    return Purged(tuple(runs), len(sizes), sum(sizes.values()), tuple(spared))
+
+
+def _old_enough(journal: Journal, days: float, now: float) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the runs that are old enough to lose their secrets, and those that are and must not."""
+    old, spared = [], []
+    for run in journal.runs(newest_first=False):
+        if run.past_undo or (now - run.header.started) / _DAY < days:
+            continue
+        # Being the last to touch something does not save a secret: purging one is what was asked for.
+        against = _against(journal, run, (), ())
+        if against:
+            spared.append((run.id, against))
+        else:
+            old.append(run.id)
+    return old, spared
