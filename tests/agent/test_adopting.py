@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from aquiline.agent.adopting import adopt, load_export, preview_adopted
+from aquiline.agent.adopting import adopt, load_export, looking_at
 from aquiline.agent.amending import amend
 from aquiline.agent.exporting import export
-from aquiline.agent.undoing import redo, undo
+from aquiline.agent.session import Session
+from aquiline.agent.undoing import preview_of, redo, undo
 from aquiline.changes.kinds import (
     CommandUndo,
     Inline,
@@ -26,6 +27,7 @@ from aquiline.changes.kinds import (
 )
 from aquiline.changes.steps import Undo
 from aquiline.errors import JournalError, UndoConflict, UsageError
+from aquiline.execution.undo import UndoPlan
 from aquiline.journal.check import check
 from tests.agent.making import Site
 
@@ -49,6 +51,11 @@ def lose_journal(site: Site) -> None:
 def undo_from(site: Site, path: Path) -> int:
     with site.session() as session:
         return undo(session, [adopt(session, load_export(path), str(path))]).exit_status
+
+
+def preview(session: Session, path: Path) -> UndoPlan:
+    with looking_at(session, load_export(path)) as (journal, run):
+        return preview_of(session, journal, [run])
 
 
 def a_bit_of_everything(site: Site) -> str:
@@ -115,9 +122,9 @@ def test_a_preview_writes_nothing(site: Site, tmp_path: Path) -> None:
     run = a_bit_of_everything(site)
     path = exported(site, run, tmp_path)
     with site.session() as session:
-        known = preview_adopted(session, load_export(path))
+        known = preview(session, path)
         lose_journal(site)
-        shown = preview_adopted(session, load_export(path))
+        shown = preview(session, path)
 
     assert [step.description for step in known.plan.steps] == [step.description for step in shown.plan.steps]
     assert not (site.state / "journal.db").exists()
@@ -129,7 +136,7 @@ def test_where_the_journal_knows_the_run_it_counts(site: Site, tmp_path: Path) -
     path = exported(site, run, tmp_path)
     undo_from(site, path)
     with site.session() as session:
-        shown = preview_adopted(session, load_export(path))
+        shown = preview(session, path)
 
     assert () == shown.plan.steps
 
@@ -232,7 +239,7 @@ def test_a_run_that_was_partly_undone_is_adopted_so(site: Site, tmp_path: Path) 
     path = exported(site, run, tmp_path)
     lose_journal(site)
     with site.session() as session:
-        shown = preview_adopted(session, load_export(path))
+        shown = preview(session, path)
 
     assert () == shown.plan.steps
 

@@ -7,14 +7,13 @@ the journal counts and the export is not looked at.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from aquiline.agent.exporting import RunExport, read_export
 from aquiline.agent.session import Session, person
-from aquiline.agent.undoing import preview_of
 from aquiline.errors import JournalError, UsageError
-from aquiline.execution.undo import Choice, UndoPlan
 from aquiline.journal.records import AdoptedRun, NewDebt, RunRecord
 from aquiline.journal.store import Journal
 
@@ -49,15 +48,16 @@ def adopt(session: Session, export: RunExport, source: str) -> RunRecord:
         raise JournalError(error.message, hint=hint) from error
 
 
-def preview_adopted(session: Session, export: RunExport, choices: Mapping[str, Choice] | None = None) -> UndoPlan:
-    """Return what taking the run back would do. Nothing is written anywhere."""
+@contextmanager
+def looking_at(session: Session, export: RunExport) -> Iterator[tuple[Journal, RunRecord]]:
+    """Give a journal that has the run, for previews: the one on disk, or one in memory. Nothing is written."""
     with session.reading() as journal:
         run = _known(journal, export)
         if run is not None:
-            return preview_of(session, journal, [run], choices)
+            yield journal, run
+            return
     with Journal.in_memory(session.state) as journal:
-        run = journal.adopt(_as_adopted(export), source="", user="")
-        return preview_of(session, journal, [run], choices)
+        yield journal, journal.adopt(_as_adopted(export), source="", user="")
 
 
 def _known(journal: Journal, export: RunExport) -> RunRecord | None:

@@ -19,6 +19,13 @@ MODULES: dict[str, dict[str, str]] = {
         "log": "log",
         "show": "show",
         "script": "script",
+        "blame": "blame",
+        "verify": "verify",
+    },
+    "Look after the journal": {
+        "amend": "amend",
+        "fsck": "keep",
+        "gc": "keep",
     },
     "Set up": {
         "completion": "completion",

@@ -32,16 +32,20 @@ class UndoShown:
 
     def __call__(self, undo: UndoPlan) -> None:
         """Show `undo`; in a dry-run that is the answer."""
+        with self._invocation.session.reading() as journal:
+            self.show(undo, journal)
+
+    def show(self, undo: UndoPlan, journal: Journal) -> None:
+        """Show `undo` of runs that `journal` has."""
         terminal, session = self._invocation.terminal, self._invocation.session
         is_dry = getattr(self._invocation.arguments, "dry_run", False)
         if terminal.is_json:
             if is_dry:
                 terminal.answer_json(_as_json(undo, self._runs))
             return
-        with session.reading() as journal:
-            lines = describe_runs(journal, self._runs, self._verb)
-            lines += describe_undo_plan(session, undo, self._choices)
-            lines += describe_conflicts(session, journal, undo.conflicts)
+        lines = describe_runs(journal, self._runs, self._verb)
+        lines += describe_undo_plan(session, undo, self._choices)
+        lines += describe_conflicts(session, journal, undo.conflicts)
         (terminal.answer if is_dry else terminal.say)("\n".join(lines))
 
 
