@@ -10,6 +10,7 @@ No path does: surrogate escapes are low ones only.
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ VERSION = 1
 Value = TypeVar("Value")
 
 _packer = msgspec.json.Encoder(order="deterministic")
+_sorter = msgspec.json.Encoder(order="sorted")
 _raw_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
 _encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=True)
 
@@ -30,6 +32,13 @@ def encode(value: Any) -> str:
 
     Raise `ValueError` for a number that JSON does not know, `TypeError` for any other type.
     """
+    try:
+        text = _sorter.encode(value)
+    except UnicodeEncodeError:
+        text = b"null"
+    # Where it is plain, the quick encoder's text is the canonical one. A null may be a number that JSON does not know.
+    if text.isascii() and b"\x7f" not in text and b"null" not in text:
+        return text.decode("ascii")
     return _encoder.encode(msgspec.to_builtins(value, str_keys=True))
 
 
@@ -51,7 +60,21 @@ def decode(text: str | bytes, type: type[Value]) -> Value:  # noqa: A002  # the 
     Raise `msgspec.ValidationError` for what does not fit the type, `msgspec.DecodeError` (its base) for no JSON.
     """
     try:
+        value: Value = _decoder(type).decode(text)
+    except msgspec.DecodeError:
+        return _decode_whatever(text, type)
+    return value
+
+
+@functools.cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+def _decode_whatever(text: str | bytes, kind: type[Value]) -> Value:
+    """Decode what the quick decoder refuses: lone surrogates, and what is wrong, which is told in the same words."""
+    try:
         builtins = json.loads(text)
     except ValueError as error:
         raise msgspec.DecodeError(str(error)) from error
-    return msgspec.convert(builtins, type, str_keys=True)
+    return msgspec.convert(builtins, kind, str_keys=True)

@@ -47,7 +47,8 @@ def _visible(character: str) -> str:
 def quoted(text: str) -> str:
     """Return `text` visible, in double quotes where blanks or quotes would hide where it ends."""
     shown = visible(text)
-    if shown and not any(character.isspace() or character in "\"'" for character in shown):
+    # of the characters that are printable, only the blank is space
+    if shown and " " not in shown and '"' not in shown and "'" not in shown:
         return shown
     return '"' + shown.replace('"', '\\"') + '"'
 

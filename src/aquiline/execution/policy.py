@@ -45,6 +45,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _above(path: str, listed: tuple[str, ...]) -> str:
+    if not listed:
+        return ""
     return next((one for one in listed if path == one or path.startswith(one.rstrip("/") + "/")), "")
 
 

@@ -53,9 +53,12 @@ class PreimageStore:
 
     def __init__(self, state: StateDirectory) -> None:
         self._folder = state.preimages
+        self._prefix = f"{state.preimages}/"
         #: Digest to temporary name, of what `sync` has still to make durable.
-        self._pending: dict[str, Path] = {}
+        self._pending: dict[str, str] = {}
         self._counter = 0
+        #: Folders of published content that are known to be there.
+        self._made: set[str] = set()
 
     def path(self, sha256: str) -> Path:
         """Return where content of this digest lies, or would lie."""
@@ -90,13 +93,13 @@ class PreimageStore:
                 list(threads.map(make_durable, (self._folder, *folders)))
         except OSError as error:
             for temporary in pending.values():
-                temporary.unlink(missing_ok=True)
+                Path(temporary).unlink(missing_ok=True)
             raise HostError(f"pre-images are not durable: {error.strerror}", path=str(self._folder)) from error
 
     def open(self, sha256: str) -> BufferedReader:
         """Open content for reading; raises `JournalError` where it is not there."""
         try:
-            return self._pending.get(sha256, self.path(sha256)).open("rb")
+            return open(self._pending.get(sha256) or self._place(sha256), "rb")
         except FileNotFoundError:
             raise JournalError(f"pre-image {sha256} is not there", hint="`aquiline fsck` lists what is lost") from None
 
@@ -128,7 +131,7 @@ class PreimageStore:
 
     def sweep(self) -> int:
         """Remove temporary files that a killed run left; return how many. Only for the holder of the lock."""
-        left = [path for path in self._folder.glob(".new-*") if path not in self._pending.values()]
+        left = [path for path in self._folder.glob(".new-*") if str(path) not in self._pending.values()]
         for path in left:
             path.unlink()
         return len(left)
@@ -138,10 +141,10 @@ class PreimageStore:
         try:
             kept = _write(temporary, chunks)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            Path(temporary).unlink(missing_ok=True)
             raise
         if self._already(kept):
-            temporary.unlink()
+            os.unlink(temporary)
         else:
             self._pending[kept.sha256] = temporary
         return kept
@@ -150,22 +153,28 @@ class PreimageStore:
         if kept.sha256 in self._pending:
             return True
         try:
-            return self.path(kept.sha256).stat().st_size == kept.size
+            return os.stat(self._place(kept.sha256)).st_size == kept.size
         except FileNotFoundError:
             return False
 
-    def _publish(self, digest: str, temporary: Path) -> Path:
-        place = self.path(digest)
-        place.parent.mkdir(mode=0o700, exist_ok=True)
-        temporary.rename(place)
-        return place.parent
+    def _publish(self, digest: str, temporary: str) -> str:
+        place = self._place(digest)
+        folder = place.rpartition("/")[0]
+        if folder not in self._made:
+            Path(folder).mkdir(mode=0o700, exist_ok=True)
+            self._made.add(folder)
+        os.rename(temporary, place)
+        return folder
 
-    def _temporary(self) -> Path:
+    def _place(self, digest: str) -> str:
+        return f"{self._prefix}{digest[:2]}/{digest}"
+
+    def _temporary(self) -> str:
         self._counter += 1
-        return self._folder / f".new-{os.getpid()}-{self._counter}"
+        return f"{self._prefix}.new-{os.getpid()}-{self._counter}"
 
 
-def _write(path: Path, chunks: Iterable[bytes]) -> Kept:
+def _write(path: str, chunks: Iterable[bytes]) -> Kept:
     digest, size = hashlib.sha256(), 0
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

@@ -197,7 +197,7 @@ def _locked(state: StateDirectory) -> HostLocked:
     return HostLocked(f"this host is locked by {who}", hint=hint)
 
 
-def make_durable(path: Path) -> None:
+def make_durable(path: str | Path) -> None:
     """Return once the content of a file, or the entries of a directory, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

@@ -204,8 +204,7 @@ class Journal:
         sequence = self._sequence(run)
 
         def both(write: sqlite3.Connection) -> tuple[Debt, ...]:
-            for outcome in outcomes:
-                self._conclude(write, run, outcome)
+            self._conclude(write, run, outcomes)
             return _intend(write, run, sequence, intent)
 
         return self._write(both)
@@ -514,17 +513,22 @@ class Journal:
             raise
         return result
 
-    def _conclude(self, write: sqlite3.Connection, run: str, outcome: Outcome) -> None:
+    def _conclude(self, write: sqlite3.Connection, run: str, outcomes: Sequence[Outcome]) -> None:
         sequence = self._sequence(run)
-        told = {"output": limited(outcome.output), "note": outcome.note}
-        _event(write, sequence, outcome.step, outcome.what, {key: text for key, text in told.items() if text} or None)
-        rows = [(os.fsencode(at.path), sequence, outcome.step, encode(at.object)) for at in outcome.observed]
-        write.executemany("INSERT INTO value (path, run, step, object) VALUES (?, ?, ?, ?)", rows)
-        _end_debts(write, sequence, "paid", outcome.debts_paid)
-        _end_debts(write, sequence, "cancelled", outcome.debts_cancelled)
-        if outcome.undoes is not None:
-            original = self._sequence(outcome.undoes.run)
-            _event(write, original, outcome.undoes.step, "undone", StepName(run, outcome.step))
+        events: list[tuple[int, int, What, object]] = []
+        values: list[_Row] = []
+        for outcome in outcomes:
+            told = {"output": limited(outcome.output), "note": outcome.note}
+            told = {key: text for key, text in told.items() if text}
+            events.append((sequence, outcome.step, outcome.what, told or None))
+            values += [(os.fsencode(at.path), sequence, outcome.step, encode(at.object)) for at in outcome.observed]
+            _end_debts(write, sequence, "paid", outcome.debts_paid)
+            _end_debts(write, sequence, "cancelled", outcome.debts_cancelled)
+            if outcome.undoes is not None:
+                original = self._sequence(outcome.undoes.run)
+                events.append((original, outcome.undoes.step, "undone", StepName(run, outcome.step)))
+        _events(write, events)
+        write.executemany("INSERT INTO value (path, run, step, object) VALUES (?, ?, ?, ?)", values)
 
     def _sequence(self, run: str) -> int:
         if run not in self._sequences:
@@ -582,12 +586,18 @@ FROM run
 
 
 def _event(write: sqlite3.Connection, run: int, step: int, what: What, data: object = None) -> None:
-    text = None if data is None else encode(data)
-    row = (run, step, what, text, time.time())
-    write.execute("INSERT INTO event (run, step, what, data, wall) VALUES (?, ?, ?, ?, ?)", row)
+    _events(write, [(run, step, what, data)])
+
+
+def _events(write: sqlite3.Connection, events: Iterable[tuple[int, int, What, object]]) -> None:
+    now = time.time()
+    rows = [(run, step, what, None if data is None else encode(data), now) for run, step, what, data in events]
+    write.executemany("INSERT INTO event (run, step, what, data, wall) VALUES (?, ?, ?, ?, ?)", rows)
 
 
 def _end_debts(write: sqlite3.Connection, run: int, what: str, debts: Iterable[int]) -> None:
+    if not debts:
+        return
     # A debt ends once; whoever comes second finds it settled.
     rows = [(debt, what, run, time.time()) for debt in debts]
     write.executemany("INSERT OR IGNORE INTO debt_end VALUES (?, ?, ?, ?)", rows)
@@ -595,8 +605,8 @@ def _end_debts(write: sqlite3.Connection, run: int, what: str, debts: Iterable[i
 
 def _intend(write: sqlite3.Connection, name: str, run: int, intent: Intent) -> tuple[Debt, ...]:
     touched = []
+    _events(write, [(run, step, "intended", None) for step in intent.steps])
     for step in intent.steps:
-        _event(write, run, step, "intended")
         touched += [(os.fsencode(path), run, step) for path in _step_paths(write, run, step)]
     write.executemany("INSERT OR IGNORE INTO touched VALUES (?, ?, ?)", touched)
     preimages = [(run, kept.step, kept.sha256, kept.size, kept.secret) for kept in intent.preimages]
@@ -624,7 +634,7 @@ def _step_paths(write: sqlite3.Connection, run: int, number: int) -> set[str]:
     row = write.execute("SELECT record FROM step WHERE run = ? AND number = ?", (run, number)).fetchone()
     if row is None:
         raise JournalError(f"step {number} was never planned")
-    raw = json.loads(row[0])
+    raw = decode(row[0], dict[str, Any])
     before = {at["path"]: at["object"] for at in raw.get("before", ())}
     changed = {at["path"] for at in raw.get("after", ()) if before.get(at["path"]) != at["object"]}
     declared = raw["change"].get("touches") or {}
