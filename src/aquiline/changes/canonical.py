@@ -10,7 +10,6 @@ No path does: surrogate escapes are low ones only.
 
 from __future__ import annotations
 
-import functools
 import json
 from typing import Any, TypeVar
 
@@ -23,6 +22,7 @@ Value = TypeVar("Value")
 
 _packer = msgspec.json.Encoder(order="deterministic")
 _sorter = msgspec.json.Encoder(order="sorted")
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 _raw_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
 _encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=True)
 
@@ -66,9 +66,10 @@ def decode(text: str | bytes, type: type[Value]) -> Value:  # noqa: A002  # the 
     return value
 
 
-@functools.cache
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+    if kind not in _decoders:
+        _decoders[kind] = msgspec.json.Decoder(kind)
+    return _decoders[kind]
 
 
 def _decode_whatever(text: str | bytes, kind: type[Value]) -> Value:
