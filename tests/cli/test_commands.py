@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from aquiline.agent.exporting import read_export
-from tests.cli.conftest import PROGRAM, Host, shell, write
+from aquiline.changes.kinds import MakeDirectory
+from tests.cli.conftest import PROGRAM, WAITING, Host, commands_run, shell, until, write
 
 
 def test_plan_as_json(host: Host) -> None:
@@ -115,6 +116,40 @@ def test_merge_is_shown_before_it_is_written(host: Host) -> None:
     assert (0, lines + "theirs\n") == (found.returncode, host.text("/etc/hosts"))
     assert "merged /etc/hosts:\n" in found.stderr
     assert found.stderr.index("  -ours\n") < found.stderr.index("1 done")
+
+
+def test_skip_is_heeded_without_conflict(host: Host) -> None:
+    """--skip leaves a path as it is, in conflict or not, and with it the directory that the run made for it."""
+    directory = MakeDirectory(path="/etc/site.d")
+    host.done("apply", host.profile(directory, write("/etc/site.d/a", "a\n"), write("/etc/motd", "hello\n")))
+
+    found = host.run("undo", "--skip", "/etc/site.d/a")
+
+    assert [0, "a\n", None] == [found.returncode, host.text("/etc/site.d/a"), host.text("/etc/motd")]
+    assert "skipped: /etc/site.d/a\n" in found.stderr
+
+
+def test_choice_for_a_strange_path(host: Host) -> None:
+    """A choice for a path that no step touched is refused: it was meant for another one."""
+    host.done("apply", host.profile(write("/etc/motd", "hello\n")))
+
+    found = host.run("undo", "--skip", "/etc/modt")
+
+    assert [2, "hello\n"] == [found.returncode, host.text("/etc/motd")]
+    assert "error: no step that would be taken back touched /etc/modt\n" in found.stderr
+
+
+def test_recover_looks_while_a_run_is_under_way(host: Host) -> None:
+    """A run that is under way is not taken for an interrupted one."""
+    process = host.start("apply", host.profile(shell(WAITING)))
+    until(lambda: commands_run(host))
+
+    found = host.run("recover", "--dry-run")
+
+    host.path("/tmp/stop").touch()
+    process.communicate()
+    assert 10 == found.returncode
+    assert f"error: apply (pid {process.pid}, user " in found.stderr
 
 
 def test_secrets_stay_home(host: Host) -> None:

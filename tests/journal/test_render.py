@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import msgspec
 
 from aquiline.changes.steps import Undo
 from aquiline.host.objects import sha256
 from aquiline.journal.records import RunHeader, RunRecord, StageRecord, StepName, StepRecord
-from aquiline.journal.render import render_log, render_run, run_as_json
+from aquiline.journal.render import render_log, render_run
 from tests.journal.making import plan, regular, write
 
 STEP = write(1, "/etc/motd", regular(b"old\n"))
@@ -128,12 +126,3 @@ note: a note
 def test_without_diff() -> None:
     """Without `show_diff` no content is shown or asked for."""
     assert "   |" not in render_run(RUN, stages(), records())
-
-
-def test_json() -> None:
-    """The JSON form has each step as it was written, once."""
-    found = json.loads(json.dumps(run_as_json(RUN, stages(), records())))
-
-    assert "1234abcd" == found["run"]["id"]
-    assert json.loads(json.dumps(msgspec.to_builtins(STEP))) == found["steps"][0]["raw"]
-    assert found["steps"][0].get("step") is None

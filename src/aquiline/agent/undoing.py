@@ -93,6 +93,18 @@ def preview_of(
     return _plan(session, journal, _records(journal, runs), choices or {})
 
 
+def _refuse_strange(records: Sequence[StepRecord], choices: Mapping[str, Choice]) -> None:
+    """Refuse a choice for a path that none of the steps touched: whoever made it meant something else."""
+    touched = {
+        at.path for record in records if record.step is not None for at in (*record.step.after, *record.observed)
+    }
+    strange = sorted(set(choices) - touched)
+    if strange:
+        raise UsageError(
+            f"no step that would be taken back touched {', '.join(strange)}", hint="`aquiline show RUN` lists the steps"
+        )
+
+
 def _records(journal: Journal, runs: Sequence[RunRecord]) -> list[StepRecord]:
     found: list[StepRecord] = []
     for run in sorted(runs, key=lambda one: -one.sequence):
@@ -103,6 +115,7 @@ def _records(journal: Journal, runs: Sequence[RunRecord]) -> list[StepRecord]:
 
 
 def _plan(session: Session, journal: Journal, records: Sequence[StepRecord], choices: Mapping[str, Choice]) -> UndoPlan:
+    _refuse_strange(records, choices)
     known = session.known(journal, None)
     return plan_undo(
         sorted_by_run(journal, records),

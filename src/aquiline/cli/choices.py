@@ -9,7 +9,7 @@ from typing import Literal
 from aquiline.errors import UsageError
 
 _MEANINGS: dict[Literal["skip", "force", "merge"], str] = {
-    "skip": "leave PATH as it is now",
+    "skip": "leave PATH as it is now, in conflict or not",
     "force": "put PATH back all the same; what stands there now is kept, so that redo brings it again",
     "merge": "take out of PATH what the run put in, keep what was edited since",
 }

@@ -29,7 +29,10 @@ def save(saved: SavedPlan, place: str) -> None:
     text = f'{{"aquiline_plan":{FORMAT},"digest":"{_digest(body)}","saved":{body}}}\n'
     path = Path(place)
     # mkstemp makes it 0600 and refuses to follow what somebody else put there.
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise AquilineError(f"{place}: the plan cannot be saved: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(text)

@@ -265,6 +265,10 @@ class _UndoPlanner:
         unchanged = {at.path for at in record.known.before if at in record.known.after}
         left = {at.path: at.object for at in (*record.known.after, *record.observed) if at.path not in unchanged}
         restores = {at.path: at.object for at in record.known.before}
+        skipped = [path for path in left if self._choices.of(path) == "skip"]
+        if skipped:
+            self._stay(record, f"skipped: {', '.join(skipped)}", chosen=True)
+            return False
         found_conflicts = False
         for path, was_left in left.items():
             found = self._overlay.observe(path)
@@ -286,9 +290,6 @@ class _UndoPlanner:
         inside = self._overlay.names(path)
         if not inside:
             return True
-        if self._choices.of(path) == "skip":
-            self._stay(record, f"skipped: {path}", chosen=True)
-            return False
         if all(posixpath.join(path, name) in self._left for name in inside):
             self._stay(record, f"it holds what is left: {', '.join(inside)}", chosen=True)
             return False
@@ -309,9 +310,6 @@ class _UndoPlanner:
             return False
         choice = self._choices.of(path)
         no_merge = self._why_no_merge(record, left, found, wanted)
-        if choice == "skip":
-            self._stay(record, f"skipped: {path}", chosen=True)
-            return False
         if choice == "force":
             return True
         if choice == "merge" and not no_merge:

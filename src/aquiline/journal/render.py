@@ -1,4 +1,4 @@
-"""Runs for people (``aquiline log``, ``aquiline show``) and for machines (``--json``).
+"""Runs for people: ``aquiline log`` and ``aquiline show``.
 
 Text is a function of the records: times are those recorded, in UTC.
 """
@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any
-
-import msgspec
 
 from aquiline.changes.render import render_steps
 from aquiline.changes.text import command_line, visible
@@ -54,22 +51,6 @@ def render_run(
         sections.append("".join(f"{line}\n" for line in _about_stage(stage)))
         sections += [text for step, text in zip(steps, texts, strict=True) if step.stage == stage.stage]
     return "\n".join(sections)
-
-
-def run_as_json(run: RunRecord, stages: Sequence[StageRecord], steps: Sequence[StepRecord]) -> dict[str, Any]:
-    """Return a run as JSON values that hold all that is needed to take it back, its pre-images apart.
-
-    Unlike a plan's JSON it is not redacted: it is for root of this host, like the journal itself.
-    """
-    found: dict[str, Any] = msgspec.to_builtins(
-        {"run": run, "stages": list(stages), "steps": [_without_copy(step) for step in steps]}
-    )
-    return found
-
-
-def _without_copy(step: StepRecord) -> StepRecord:
-    """Return `step` with its record as it was written, and not as this version reads it beside that."""
-    return msgspec.structs.replace(step, step=None)
 
 
 # ---- log -----------------------------------------------------------------------------------------------------------

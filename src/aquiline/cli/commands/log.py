@@ -25,7 +25,8 @@ def _run(invocation: Invocation) -> int:
     with invocation.session.reading() as journal:
         runs = journal.runs()
         shown = runs[: invocation.arguments.last or None]
-        rows = [_row(journal, run, runs) for run in shown]
+        taken_back = {name for run in runs for name in run.header.undoes}
+        rows = [_row(journal, run, is_taken_back=run.id in taken_back) for run in shown]
     if terminal.is_json:
         terminal.answer_json(rows)
     elif not rows:
@@ -37,9 +38,9 @@ def _run(invocation: Invocation) -> int:
     return 0
 
 
-def _row(journal: Journal, run: RunRecord, runs: list[RunRecord]) -> dict[str, Any]:
-    undoers = [one.id for one in runs if run.id in one.header.undoes]
-    is_simple = run.status == "done" and not undoers
+def _row(journal: Journal, run: RunRecord, *, is_taken_back: bool) -> dict[str, Any]:
+    # Of a run that was done and stands, the steps need not be read.
+    is_simple = run.status == "done" and not is_taken_back
     steps = [] if is_simple else journal.steps(run.id)
     undone = [one for one in steps if one.undone_by is not None]
     return {

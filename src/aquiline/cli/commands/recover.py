@@ -39,7 +39,7 @@ def _run(invocation: Invocation) -> int:
     from aquiline.agent.preloading import preload
     from aquiline.agent.recovering import interruptions, recover
     from aquiline.cli.changing import StepReporter, fire_deadlines
-    from aquiline.errors import RunInterrupted
+    from aquiline.errors import Interrupted, RunInterrupted
 
     arguments, terminal, session = invocation.arguments, invocation.terminal, invocation.session
     if arguments.dry_run:
@@ -55,6 +55,8 @@ def _run(invocation: Invocation) -> int:
         for line in (line for found in interruptions(session) for line in _lines(found)):
             terminal.say(line)
         raise
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted", hint="`aquiline recover` goes on from where it was") from None
     error = recovered.error
     if terminal.is_json:
         verdicts = {one.record.number: one.verdict for one in recovered.settled}
@@ -76,8 +78,13 @@ def _run(invocation: Invocation) -> int:
 
 def _look(invocation: Invocation) -> int:
     from aquiline.agent.recovering import interruptions
+    from aquiline.errors import HostLocked
 
     terminal = invocation.terminal
+    holder = invocation.session.state.lock_holder()
+    if holder is not None:
+        who = f"{holder.purpose} (pid {holder.pid}, user {holder.user})"
+        raise HostLocked(f"{who} is under way: nothing is known before it ends", hint="`aquiline status` says more")
     found = interruptions(invocation.session)
     if terminal.is_json:
         terminal.answer_json([_as_json(one) for one in found])

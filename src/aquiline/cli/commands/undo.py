@@ -66,7 +66,12 @@ def _run(invocation: Invocation) -> int:
         preload(later_stages=False)
         stopping.take()
         undone = undo(session, runs, choices=choices, on_plan=shown, on_step=report, is_stopped=stopping)
-    return finish_undo(invocation, undone, "undo", redo=f"`aquiline redo {undone.runs[-1]}` brings it again")
+    return finish_undo(invocation, undone, "undo", redo=_redo(undone.runs))
+
+
+def _redo(runs: tuple[str, ...]) -> str:
+    commands = [f"`aquiline redo {run}`" for run in reversed(runs)]
+    return f"{', then '.join(commands)} brings {'it' if len(runs) == 1 else 'them'} again"
 
 
 def _previewed(found: UndoPlan) -> int:
