@@ -157,6 +157,19 @@ def test_an_undo_that_cannot_work_is_refused(site: Site, nonsense: Undo, why: st
         amend(session, run, 1, nonsense, reason="x")
 
 
+def test_a_step_that_has_not_happened_is_not_amended(site: Site, tmp_path: Path) -> None:
+    """Neither by hand nor by rule: the run is recovered first, and a rule finds the step the next time."""
+    site.with_shell()
+    failing = RunCommand(argv=("sh", "-c", "exit 1"), always=True)
+    run = site.apply(failing, raise_flag()).run
+    with site.session() as session:
+        with pytest.raises(UsageError, match="that step is planned: recover the run first"):
+            amend(session, run, 2, RIGHT, reason="x")
+        found = amend_by_rules(session, load_rules(rule_file(tmp_path, TEMPLATE, path="/etc/flag")))
+
+    assert ((), 0) == (found.amended, found.right_already)
+
+
 def test_a_misspelt_key_is_refused(tmp_path: Path) -> None:
     """A key that no undo has is named, not passed over."""
     path = tmp_path / "undo.json"

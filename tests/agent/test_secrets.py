@@ -120,13 +120,28 @@ def test_a_live_run_and_what_is_asked_of_it_hold_no_secret(
         run = journal.run("last").id
     commands: tuple[tuple[str, ...], ...] = (
         ("log",), ("log", "--json"), ("show",), ("show", "--diff"), ("show", "--json"), ("status",),
-        ("status", "--json"), ("undo", "--dry-run"), ("undo", "--dry-run", "--json"), ("undo",), ("show",),
+        ("status", "--json"), ("verify",), ("verify", "--json"), ("blame", "/etc/declared"),
+        ("fsck",), ("fsck", "--json"), ("blame", "/etc/private", "--json"), ("gc", "--purge-secrets", "--dry-run"),
+        ("undo", "--dry-run"), ("undo", "--dry-run", "--json"), ("undo",), ("show",),
         ("show", "--diff"), ("show", "--json"), ("redo", run), ("show", "--json"), ("undo", "--json"),
     )  # fmt: skip
     found += [said(secretive, capsys, *command) for command in commands]
 
     assert OLD == secretive.text("/etc/declared")
     assert [] == [(traces(text), text) for text in found if traces(text)]
+
+
+def test_drift_of_a_secret_shows_no_content(secretive: Site, wanted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Verify and blame name what differs, and neither what was there nor what is."""
+    said(secretive, capsys, "apply", str(wanted), "--allow-irreversible")
+    secretive.write("/etc/declared", f"{OLD} and {NEW}", 0o640)
+    secretive.write("/etc/private", f"{OLD} and {NEW}", 0o644)
+    text = said(secretive, capsys, "verify") + said(secretive, capsys, "verify", "--json")
+    text += said(secretive, capsys, "blame", "/etc/private")
+    text += said(secretive, capsys, "blame", "/etc/declared", "--json")
+
+    assert "/etc/private (secret): content: 21 bytes then, 39 now; mode: 0600 then, 0644 now" in text
+    assert [] == traces(text)
 
 
 def test_a_command_that_fails_betrays_no_secret(

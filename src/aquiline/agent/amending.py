@@ -40,6 +40,8 @@ from aquiline.journal.script import UndoScript
 from aquiline.journal.store import Journal
 
 RULES_FORMAT = 1
+#: A command that failed may have happened in part, and is taken back as far as that can be known.
+_HAPPENED = ("done", "assumed-done", "failed")
 
 
 class Amended(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -160,6 +162,9 @@ def check_undo(record: StepRecord, undo: Undo, preimages: PreimageStore) -> None
 
 
 def _problems(record: StepRecord, undo: Undo, preimages: PreimageStore) -> Iterator[str]:
+    if record.status not in _HAPPENED:
+        # Finishing an interrupted run would write the undo that was planned into its script again.
+        yield f"that step is {record.status}: recover the run first"
     if not undo.description:
         yield "it has no description"
     yield from _contradictions(undo)
@@ -314,7 +319,7 @@ def _match(session: Session, journal: Journal, rules: Rules) -> ByRules:
 
 def _corrected(rules: Rules, run: RunRecord, record: StepRecord) -> Amended | None:
     """Return the step with the undo that the first matching rule gives it, None where none matches."""
-    if record.step is None:
+    if record.step is None or record.status not in _HAPPENED:
         return None
     for number, rule in enumerate(rules.rule, 1):
         where = f"{rules.source}, rule {number}"
