@@ -48,7 +48,7 @@ TEXT = Inline(b"hello\n")
         (
             WriteFile(path="/etc/motd", content=TEXT, mode=0o640, owner=0, group="adm"),
             FILE,
-            "write /etc/motd (mode 0640, 0:adm)",
+            "write /etc/motd (mode 0640, root:adm)",
         ),
         (
             WriteFile(path="/etc/motd", content=TEXT, mode=0o600, secret=True),
@@ -84,13 +84,13 @@ TEXT = Inline(b"hello\n")
         (
             SetMetadata(path="/a", mode=0o600, owner="root", group="root"),
             FILE,
-            "set mode 0600 (was 0644), root:root (was 0:33) of /a",
+            "set mode 0600 (was 0644), root:root (was root:33) of /a",
         ),
         (SetMetadata(path="/a", xattrs=(("user.x", b""),)), FILE, "set attributes user.x of /a"),
         (SetMetadata(path="/a", mtime_ns=1_500_000_000), FILE, "set time 1.500000000 of /a"),
         (Restore(path="/a", object=ABSENT), None, "remove /a"),
-        (Restore(path="/a", object=FILE), None, "restore /a (12 bytes, mode 0644, 0:33)"),
-        (Restore(path="/a", object=LINK), None, "restore symbolic link /a -> motd.new (mode 0777, 0:0)"),
+        (Restore(path="/a", object=FILE), None, "restore /a (12 bytes, mode 0644, root:33)"),
+        (Restore(path="/a", object=LINK), None, "restore symbolic link /a -> motd.new (mode 0777, root:root)"),
         (SetUnit(unit="ntpd.service", enabled="enabled", active=True), None, "enable and start ntpd.service"),
         (SetUnit(unit="ntpd.service", enabled="masked"), None, "mask ntpd.service"),
         (SetPackages(install=(("a", "1-2"),), remove=("b", "c")), None, "install a 1-2; remove b, c"),
@@ -142,5 +142,5 @@ def test_an_undo_of_several_changes() -> None:
     """The changes of an undo are told in order."""
     undo = (Remove(path="/a"), Restore(path="/b", object=FILE))
 
-    assert "remove /a, then restore /b (12 bytes, mode 0644, 0:33)" == describe_undo(undo)
+    assert "remove /a, then restore /b (12 bytes, mode 0644, root:33)" == describe_undo(undo)
     assert "nothing to do" == describe_undo(())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from aquiline.agent import recovering
 from aquiline.execution.deadline import Uptime
 from tests.agent.making import profile
-from tests.cli.conftest import WAITING, Host, commands_run, shell, until, write
+from tests.cli.conftest import PROGRAM, WAITING, Host, commands_run, shell, until, write
 
 
 def log_of(host: Host) -> str:
@@ -40,6 +43,19 @@ def test_time_is_up(host: Host) -> None:
     assert f"run {run} was not confirmed in time: taken back" in log_of(host)
     assert ["undo", "apply"] == [one["kind"] for one in host.answer("log")]
     until(lambda: not supervisors(host))
+
+
+def test_time_is_up_below_a_relative_root(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that takes it back finds a root and a state directory that were named from where the person stood."""
+    monkeypatch.chdir(host.root)
+    host.write("/etc/motd", "old\n")
+    wanted = host.profile(write("/etc/motd", "new\n"))
+    apply = [*PROGRAM, "--root", ".", "--state", "there", "apply", wanted, "--confirm-within", "1s"]
+
+    assert 18 == subprocess.run(apply, env=host.environment(), capture_output=True, check=False).returncode
+
+    until(lambda: host.text("/etc/motd") == "old\n")
+    until(lambda: "is settled" in Path(host.root, "there", "deadline.log").read_text())
 
 
 def test_apply_is_killed(host: Host) -> None:

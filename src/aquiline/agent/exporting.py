@@ -29,6 +29,9 @@ _BARE: dict[str, Any] = {"environment": {}, "undo": CommandUndo(), "guard": None
 _LEFT_OUT = "left out of this export, because it holds a secret: `aquiline show RUN --json --with-secrets` has it"
 
 
+_HAPPENED = ("done", "assumed-done")
+
+
 class Effects(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a stage was predicted to do, and what it did (P1)."""
 
@@ -148,12 +151,17 @@ def effects(session: Session, journal: Journal, run: RunRecord, steps: Sequence[
 
 
 def _compare(stage: StageRecord, records: Sequence[StepRecord], key: bytes) -> Effects:
-    done = [one for one in records if one.step is not None and one.status in ("done", "assumed-done")]
+    done = [one for one in records if one.step is not None and (one.status in _HAPPENED or _is_foreseen(one))]
     actual = [_as_observed(one) for one in done]
     predicted = [one.known for one in done]
     differ = {one.number for one in records} - {one.number for one in done}
     differ |= _differing(predicted, actual, key)
     return Effects(stage.stage, stage.digests.effect, effect_digest(actual, key), tuple(sorted(differ)))
+
+
+def _is_foreseen(record: StepRecord) -> bool:
+    """Return whether the plan said already that this step would not be run here, and it was not."""
+    return record.status == "skipped" and record.known.certain == "certain" and bool(record.known.because)
 
 
 def _as_observed(record: StepRecord) -> Step:

@@ -48,7 +48,7 @@ class Session:
 
     def __init__(self, root: str = "/", state: str | None = None, *, templates: str | None = None) -> None:
         self.root = str(Path(root).absolute())
-        place = state if state is not None else Path(self.root, DEFAULT_STATE)
+        place = Path(state).absolute() if state is not None else Path(self.root, DEFAULT_STATE)
         self.state = StateDirectory(place, must_persist=self.root == "/")
         self.host = RealHost(self.root, kept=self.state.links)
         self.preimages = PreimageStore(self.state)

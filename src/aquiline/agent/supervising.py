@@ -69,6 +69,8 @@ class Supervisor:
 def start(root: str, state: str | None) -> Supervisor:
     """Start a supervisor for the host below `root`. Nothing of that host may be open yet, and no thread may run."""
     preload(later_stages=False)
+    # It will not stay in this directory.
+    root, state = str(Path(root).absolute()), str(Path(state).absolute()) if state is not None else None
     ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:

@@ -177,21 +177,28 @@ def _owned(change: _Owning, before: Object | None) -> list[str]:
     if makes:
         owner, group = "root" if owner is None else owner, "root" if group is None else group
     if owner is not None or group is not None:
-        parts.append(_owner_and_group(owner, group) + _was(change, old, f"{old.uid}:{old.gid}" if old else "", ""))
+        was = owner_and_group(old.uid, old.gid) if old else ""
+        parts.append(owner_and_group(owner, group) + _was(change, old, was, ""))
     if not isinstance(change, MakeSymlink):
         if change.mtime_ns is not None:
             parts.append(f"time {change.mtime_ns // 10**9}.{change.mtime_ns % 10**9:09}")
-        if change.xattrs is not None:
+        has_attributes = old is not None and bool(old.xattrs)
+        if change.xattrs is not None and (change.xattrs or has_attributes or isinstance(change, SetMetadata)):
             parts.append(f"attributes {', '.join(visible(name) for name, _ in change.xattrs) or 'none'}")
     return parts
 
 
-def _owner_and_group(owner: str | int | None, group: str | int | None) -> str:
+def owner_and_group(owner: str | int | None, group: str | int | None) -> str:
+    """Return both in words; of the numbers only 0 has the same name on every host."""
     if group is None:
-        return f"owner {visible(str(owner))}"
+        return f"owner {_account(owner)}"
     if owner is None:
-        return f"group {visible(str(group))}"
-    return f"{visible(str(owner))}:{visible(str(group))}"
+        return f"group {_account(group)}"
+    return f"{_account(owner)}:{_account(group)}"
+
+
+def _account(which: str | int | None) -> str:
+    return "root" if which == 0 else visible(str(which))
 
 
 def _was(change: _Owning, old: Metadata | None, before: str, after: str) -> str:
@@ -218,7 +225,7 @@ def _restore(change: Restore, before: Object | None) -> str:
     target = f" -> {quoted(found.target)}" if isinstance(found, Symlink) else ""
     size = f"{bytes_of(found.size)}, " if isinstance(found, RegularFile) else ""
     what = "" if isinstance(found, RegularFile) else f"{object_name(found)} "
-    state = f"{size}mode {metadata.mode:04o}, {metadata.uid}:{metadata.gid}"
+    state = f"{size}mode {metadata.mode:04o}, {owner_and_group(metadata.uid, metadata.gid)}"
     return f"restore {what}{quoted(change.path)}{target} ({state})"
 
 

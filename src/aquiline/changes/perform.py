@@ -337,10 +337,18 @@ def _last_line(output: str) -> str:
 # ---- reactions, units, packages, validation -------------------------------------------------------------------------
 
 
+OFFLINE = "offline: not run"
+
+
+def is_run_here(change: Reaction, host: Reading) -> bool:
+    """Return whether `host` has what a reaction needs: a running system, unless it says that it needs none."""
+    return not host.offline or (isinstance(change, ReactCommand) and change.offline_too)
+
+
 def perform_reaction(change: Reaction, host: Host) -> Performed:
     """Tell a running program; below an offline root there is none, and that is said."""
-    if host.offline and not (isinstance(change, ReactCommand) and change.offline_too):
-        return Performed("not-run", output="offline: not run")
+    if not is_run_here(change, host):
+        return Performed("not-run", output=OFFLINE)
     try:
         match change:
             case ReactUnit():

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from aquiline.changes.describe import object_name, what_runs
+from aquiline.changes.describe import object_name, owner_and_group, what_runs
 from aquiline.changes.diff import diff, size_only
 from aquiline.changes.kinds import (
     Change,
@@ -205,6 +205,8 @@ def _disturbed(steps: Sequence[Step]) -> dict[str, list[str]]:
         "runs": {},
     }
     for step in steps:
+        if step.certain == "certain" and step.because:
+            continue  # known not to happen here
         match step.change:
             case SetUnit(active=False):
                 found["stops"][visible(step.change.unit)] = None
@@ -245,6 +247,8 @@ def _particulars(step: Step) -> Iterator[str]:
         yield f"unknown until run{_because(step)}"
     elif step.certain == "assumption":
         yield f"assumption{_because(step)}"
+    elif step.because:
+        yield "; ".join(map(_words, step.because))
     yield f"cause: {_cause(step)}"
     yield _undo(step.undo, step.undo_order == "after")
 
@@ -294,7 +298,7 @@ def _differences(before: Object, after: Object) -> Iterator[str]:
     if old.mode != new.mode and not isinstance(before, Symlink) and not isinstance(after, Symlink):
         yield f"mode {old.mode:04o} -> {new.mode:04o}"
     if (old.uid, old.gid) != (new.uid, new.gid):
-        yield f"owner {old.uid}:{old.gid} -> {new.uid}:{new.gid}"
+        yield f"owner {owner_and_group(old.uid, old.gid)} -> {owner_and_group(new.uid, new.gid)}"
     old_attributes, new_attributes = dict(old.xattrs), dict(new.xattrs)
     names = sorted(old_attributes.keys() | new_attributes.keys())
     changed = [visible(name) for name in names if old_attributes.get(name) != new_attributes.get(name)]

@@ -44,7 +44,15 @@ from aquiline.changes.kinds import (
     Validate,
     WriteFile,
 )
-from aquiline.changes.perform import FILE_KINDS, OPAQUE_KINDS, REACTION_KINDS, perform_validation, probe_says_yes
+from aquiline.changes.perform import (
+    FILE_KINDS,
+    OFFLINE,
+    OPAQUE_KINDS,
+    REACTION_KINDS,
+    is_run_here,
+    perform_validation,
+    probe_says_yes,
+)
 from aquiline.changes.redact import is_secret
 from aquiline.changes.resolve import Effect, resolve
 from aquiline.changes.scratch import Scratch
@@ -339,7 +347,10 @@ class _Planner:
             cause = Cause("owed", f"owed since run {pending.run}", (), pending.run)
         else:
             cause = Cause("reaction", "", tuple(pending.causes), pending.run)
-        self._append(", ".join(sorted(pending.raised_by)), "", pending.reaction, effect, cause)
+        because = () if is_run_here(pending.reaction, self._overlay) else (OFFLINE,)
+        step = self._append(", ".join(sorted(pending.raised_by)), "", pending.reaction, effect, cause, because)
+        if because:
+            self._reduced_by.append(f"step {step.number}, {step.description}: {OFFLINE}")
 
     def raise_reactions(self, name: str, reactions: Iterable[Reaction], causes: Sequence[int]) -> None:
         """Collect reactions to the steps numbered `causes`; each once, whoever asks."""
@@ -486,7 +497,7 @@ class _Planner:
             undo=self._affordable(effect),
             undo_order=effect.undo_order,
             certain="certain"
-            if not because or isinstance(change, Validate)
+            if not because or isinstance(change, (*REACTION_KINDS, Validate))
             else "unknown"
             if is_opaque
             else "assumption",
