@@ -263,3 +263,18 @@ def test_130_second_time_kills_the_command(host: Host) -> None:
     assert 130 == process.returncode
     assert "failed" == host.answer("log")[0]["status"]
     assert not Path(f"/proc/{host.text('/tmp/pid')}".strip()).exists()
+
+
+def test_130_undo(host: Host) -> None:
+    """An undo that is interrupted stops between two steps, and undoing the run again goes on from there."""
+    run = host.done("apply", host.profile(write("/etc/motd", "new\n"), shell("true", undo=WAITING)))
+    process = host.start("undo", run)
+    until(lambda: commands_run(host))
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    host.path("/tmp/stop").touch()
+    _, err = process.communicate(timeout=30)
+
+    assert (130, "new\n") == (process.returncode, host.text("/etc/motd"))
+    assert f"hint: `aquiline undo {run}` goes on" in err
+    assert (0, None) == (host.run("undo", run).returncode, host.text("/etc/motd"))
