@@ -31,6 +31,7 @@ from aquiline.changes.kinds import (
     ReactSignal,
     ReactUnit,
     Restore,
+    WriteFile,
 )
 from aquiline.changes.perform import keeps_inode
 from aquiline.changes.steps import Step
@@ -74,11 +75,12 @@ class UndoScript:
         for path, mtime_ns in (*_restored_directories(steps), *(directories or {}).items()):
             text += self._parent(path, mtime_ns)
         doubtful = [step.number for step in steps if isinstance(step.change, Opaque)]
-        self._append([*text, _doubtful(doubtful)])
+        self._append([*text, *_open(doubtful, [step.number for step in steps if _has_several_effects(step)])])
 
     def close(self, in_doubt: Iterable[int] = ()) -> None:
-        """Say that all steps appended so far were concluded, but for the commands `in_doubt`."""
-        self._append([_doubtful(in_doubt)])
+        """Say that all steps appended so far were concluded, but for those `in_doubt`."""
+        listed = list(in_doubt)
+        self._append(_open(listed, listed))
 
     def taken_back(self, steps: Iterable[int]) -> None:
         """Say that these steps were taken back by other means, so that the script runs no command of theirs again."""
@@ -258,8 +260,23 @@ def _forward(step: Step, shells: Shells) -> list[str]:
     return [*text.lines, "}"]
 
 
-def _doubtful(steps: Iterable[int]) -> str:
-    return f"aq_doubtful='{' '.join(map(str, steps))}'"
+def _open(commands: Iterable[int], several_effects: Iterable[int]) -> list[str]:
+    """Return what says which steps may not have happened, or not wholly."""
+    return [
+        f"aq_doubtful='{' '.join(map(str, commands))}'",
+        f"aq_halfway='{' '.join(map(str, several_effects))}'",
+    ]
+
+
+def _has_several_effects(step: Step) -> bool:
+    """Whether a crash can leave something between what was and what was to become (as `execution.recovery` has it)."""
+    match step.change:
+        case WriteFile(in_place=True):
+            return True
+        case Restore(kept=kept) if kept:
+            return True
+        case _:
+            return keeps_inode(step)
 
 
 def _restored_directories(steps: Iterable[Step]) -> Iterator[tuple[str, int]]:
@@ -336,6 +353,12 @@ class Shells:
             make_durable(temporary)
         temporary.rename(place)
         make_durable(place.parent)
+
+
+def sweep_scripts(state: StateDirectory) -> None:
+    """Remove what a killed run left half-made. Only for the holder of the lock."""
+    for path in (*state.undo.glob("*.new"), *state.attributes.glob(".new-*")):
+        _remove(path)
 
 
 def _remove(path: Path) -> None:

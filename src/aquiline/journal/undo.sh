@@ -26,7 +26,7 @@ AQ_ROOT=${AQUILINE_ROOT-$AQ_ROOT}
 AQ_ROOT=${AQ_ROOT%/}
 aq_path=@PATH@
 aq_only='' aq_dry='' aq_force='' aq_list=''
-aq_conflicts=0 aq_failures=0 aq_reversed='' aq_after='' aq_times='' aq_doubtful='' aq_seen_keys=''
+aq_conflicts=0 aq_failures=0 aq_reversed='' aq_after='' aq_times='' aq_doubtful='' aq_halfway='' aq_seen_keys=''
 aq_n=0 aq_quiet='' aq_top=''
 
 aq_say() { printf '%s\n' "$*"; }
@@ -89,12 +89,32 @@ aq_guard() {
         if [ -d "$aq_tmp" ] && [ ! -L "$aq_tmp" ]; then rmdir -- "$aq_tmp"; else rm -f -- "$aq_tmp"; fi
     fi
     aq_look "$aq_t"
-    if [ "$aq_seen" = "$2" ]; then
+    if [ "$aq_seen" = "$2" ] || aq_is_halfway "$2" "$3"; then
         aq_left=1
     elif [ "$aq_seen" != "$3" ]; then
         aq_changed=1
         aq_what="$1 was changed since: found $aq_seen, expected $2"
     fi
+}
+
+# aq_is_halfway LEFT WAS: whether aq_seen is what a crash leaves of a step that changes an object in more than one call:
+# owner and group each as they were or are to become, no mode bit that is in neither. Such a step is taken back even
+# where all is as it was: attributes and time cannot be seen. Of the content the digest cannot tell: it may be torn.
+aq_is_halfway() {
+    case " $aq_halfway " in *" $aq_n "*) ;; *) return 1 ;; esac
+    [ "$aq_seen" != "$2" ] || return 0
+    case $aq_seen$1$2 in *absent* | *symlink* | *-*) return 1 ;; esac
+    aq_other=$2
+    # shellcheck disable=SC2086 # type, mode, owner, group and more: words that hold nothing a shell expands
+    set -- $1
+    aq_type=$1 aq_bits=$2 aq_uids=" $3 " aq_gids=" $4 "
+    # shellcheck disable=SC2086
+    set -- $aq_other
+    aq_bits=$((0x$aq_bits | 0x$2)) aq_uids="$aq_uids$3 " aq_gids="$aq_gids$4 "
+    # shellcheck disable=SC2086
+    set -- $aq_seen
+    case "$1 $aq_uids|$aq_gids" in "$aq_type"*" $3 "*"|"*" $4 "*) ;; *) return 1 ;; esac
+    [ $((0x$2 & ~aq_bits)) = 0 ]
 }
 
 # aq_decide [DESCRIPTION]: whether to go on with this step.
@@ -353,8 +373,17 @@ aq_time() {
 aq_exec() {
     aq_limit=$1
     shift
+    # The environment is cleared outside of the root, which may have no env: chroot goes between settings and program.
+    aq_words=$# aq_inside=$AQ_ROOT
+    while [ -n "$AQ_ROOT" ] && [ "$aq_words" -gt 0 ]; do
+        if [ -n "$aq_inside" ]; then
+            case $1 in *=*) ;; *) set -- "$@" chroot "$AQ_ROOT"; aq_inside='' ;; esac
+        fi
+        set -- "$@" "$1"
+        shift
+        aq_words=$((aq_words - 1))
+    done
     set -- env -i PATH="$aq_path" HOME=/ LC_ALL=C "$@"
-    [ -z "$AQ_ROOT" ] || set -- chroot "$AQ_ROOT" "$@"
     [ "$aq_limit" = 0 ] || set -- timeout "$aq_limit" "$@"
     (cd / && PATH="$aq_path" && export PATH && exec "$@")
 }
