@@ -137,3 +137,15 @@ def test_do_undo_redo(site: Site, prior: str, change: str) -> None:
     assert after == site.tree()
     site.run_undo_script(redone.run)
     assert before == site.tree()
+
+
+def test_a_full_directory_moves_back(site: Site) -> None:
+    """Undo of moving a directory takes all that is in it along, also what came in since."""
+    site.path("/etc/full").mkdir(parents=True)
+    site.path("/etc/full/file").write_text("x")
+    before = site.tree()
+    site.wants(Move(source="/etc/full", destination="/etc/there"))
+    site.apply()
+
+    assert 0 == site.undo().exit_status
+    assert before == site.tree()

@@ -108,7 +108,8 @@ def apply(
                 "apply", profile=profile.digest, change_ids=tuple(sorted(change_ids)), confirm_within=confirm_within,
                 allow_irreversible=allow_irreversible,
                 components={name: report.version for name, report in plan.components.items() if report.version},
-            )
+            ),
+            plan,
         ).id  # fmt: skip
         if confirm_within:
             deadline.arm(journal, run, confirm_within)

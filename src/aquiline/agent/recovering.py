@@ -7,9 +7,9 @@ from typing import Literal
 
 import msgspec
 
-from aquiline.agent.applying import now_live, refuse_irreversible, stages_after
-from aquiline.agent.session import Session, registry_for
-from aquiline.agent.undoing import OnStep, preview_of, restore_directory_times, take_back
+from aquiline.agent.applying import now_live, stages_after
+from aquiline.agent.session import Session
+from aquiline.agent.undoing import OnStep, let_go, let_go_of_kept, preview_of, restore_directory_times, take_back
 from aquiline.errors import AquilineError, RunInterrupted, UsageError
 from aquiline.execution import deadline
 from aquiline.execution.deadline import Now
@@ -25,7 +25,6 @@ from aquiline.execution.recovery import (
 )
 from aquiline.journal.records import RunRecord, StepRecord
 from aquiline.journal.store import Journal
-from aquiline.planning.planner import plan as plan_stage
 
 Direction = Literal["finish", "undo"]
 
@@ -56,7 +55,7 @@ def interruptions(session: Session) -> list[Interruption]:
     with session.reading() as journal:
         for run in journal.open_runs():
             steps = journal.steps(run.id)
-            verdicts = {one.record.number: one for one in foresee(steps, session.host)}
+            verdicts = {one.record.number: one for one in foresee(steps, session.host, session.preimages)}
             found.append(Interruption(run, tuple(steps), verdicts))
     return found
 
@@ -93,7 +92,7 @@ def _settle_all(
 ) -> tuple[Settled, ...]:
     found: list[Settled] = []
     for run in open_runs:
-        settled = settle(journal.steps(run.id), session.host, assumptions)
+        settled = settle(journal.steps(run.id), session.host, session.preimages, assumptions)
         write_verdicts(journal, run.id, settled)
         found += settled
     doubtful = [one for one in found if one.verdict == "in-doubt"]
@@ -115,7 +114,9 @@ def _finish(
     session: Session, journal: Journal, base: RunRecord, settled: tuple[Settled, ...], on_step: OnStep
 ) -> Recovered:
     executor = _executor(session, journal, base.id, on_step)
-    ended = executor.perform(outstanding(journal.steps(base.id)))
+    if base.header.confirm_within and not base.awaits_confirmation:
+        deadline.arm(journal, base.id, base.header.confirm_within)  # the crash came before the first step
+    ended = executor.perform(outstanding(journal.steps(base.id)), half_way=_half_way(settled, base.id))
     if ended.status != "failed" and base.header.kind == "apply":
         ended = _later_stages(session, journal, base, executor)
     if ended.status == "failed":
@@ -123,6 +124,7 @@ def _finish(
         return Recovered(15, base.id, "failed", settled, ended.error)
     if base.header.kind != "apply":
         restore_directory_times(session, journal, [journal.run(name) for name in base.header.undoes])
+        let_go(session, [one.known for one in journal.steps(base.id)])
     change_ids = base.header.change_ids
     live = (base.header.profile, now_live(journal, change_ids) if base.header.kind == "apply" else change_ids)
     journal.end_run(base.id, ended.status, live)
@@ -135,15 +137,12 @@ def _later_stages(session: Session, journal: Journal, base: RunRecord, executor:
     profile = session.archive.get(base.header.profile)
     allowed = base.header.allow_irreversible
     next_stage = stages_after(session, journal, profile, allow_irreversible=allowed, done=done)
-    if not done:
-        plan = plan_stage(profile, session.host, registry_for(profile), session.known(journal, profile))
-        refuse_irreversible(plan, allow=allowed)
-        return executor.execute(plan, next_stage)
     steps = journal.steps(base.id)
     following = next_stage(done[-1], steps[-1].number + 1 if steps else 1)
     if following is None:
         failed = any(report.state == "failed" for stage in done for report in stage.components.values())
         return Ended("partial" if failed else "done")
+    journal.add_stage(base.id, following)
     return executor.execute(following, next_stage)
 
 
@@ -156,14 +155,15 @@ def _undo(
     on_step: OnStep,
 ) -> Recovered:
     for one in settled:
-        if one.verdict == "run-again":
+        if one.verdict in ("run-again", "half-way"):
             _run_again(session, journal, one, on_step)
     for recovery in recoveries:
         executor = _executor(session, journal, recovery.id, on_step)
-        ended = executor.perform(outstanding(journal.steps(recovery.id)))
+        ended = executor.perform(outstanding(journal.steps(recovery.id)), half_way=_half_way(settled, recovery.id))
         if ended.status == "failed":
             return Recovered(17, base.id, "undo incomplete", settled, ended.error)
-        journal.end_run(recovery.id, "done" if recovery.steps else "interrupted")
+        let_go(session, [one.known for one in journal.steps(recovery.id)])
+        journal.end_run(recovery.id, "done")
     if in_effect(journal.steps(base.id)):
         undone = take_back(session, journal, [base], kind="recovery", recovers=base.id, on_step=on_step)
         if undone.exit_status:
@@ -171,13 +171,20 @@ def _undo(
     restore_directory_times(session, journal, [base])
     if journal.run(base.id).awaits_confirmation:
         journal.record(base.id, 0, "deadline-cancelled", {"run": base.id})
+    let_go_of_kept(session, journal.steps(base.id))
     journal.end_run(base.id, "undone")
     return Recovered(0, base.id, "undone", settled)
 
 
+def _half_way(settled: Sequence[Settled], run: str) -> frozenset[int]:
+    return frozenset(one.record.number for one in settled if one.record.run == run and one.verdict == "half-way")
+
+
 def _run_again(session: Session, journal: Journal, settled: Settled, on_step: OnStep) -> None:
-    """Bring an idempotent command that is in doubt to its end, so that its undo finds what it expects (D12)."""
-    ended = _executor(session, journal, settled.record.run, on_step).perform([settled.record.known])
+    """Bring what may be done again to its end, so that its undo finds what it expects (D12)."""
+    record = settled.record
+    executor = _executor(session, journal, record.run, on_step)
+    ended = executor.perform([record.known], half_way=frozenset([record.number]))
     if ended.error is not None:
         raise ended.error
 

@@ -17,6 +17,7 @@ import msgspec
 
 from aquiline import __version__
 from aquiline.changes.kinds import Reaction
+from aquiline.changes.scratch import Scratch
 from aquiline.components import installed
 from aquiline.errors import HostError, HostFrozen, JournalError, RunInterrupted
 from aquiline.execution.policy import Policy, load_policy
@@ -24,7 +25,8 @@ from aquiline.host.objects import At, RegularFile
 from aquiline.host.real import RealHost
 from aquiline.journal.preimages import PreimageStore
 from aquiline.journal.records import RunHeader, RunKind
-from aquiline.journal.state import StateDirectory
+from aquiline.journal.script import sweep_scripts
+from aquiline.journal.state import StateDirectory, make_durable
 from aquiline.journal.store import Journal
 from aquiline.planning.facts import facts_of
 from aquiline.planning.planner import Known, Owed
@@ -72,6 +74,8 @@ class Session:
         self._make_key()
         with self.state.lock(purpose), Journal.open(self.state) as journal:
             self.preimages.sweep()
+            sweep_scripts(self.state)
+            Scratch.sweep(self.root)
             yield journal
 
     @contextmanager
@@ -99,7 +103,9 @@ class Session:
         temporary = self.state.spool / "host.key"
         temporary.touch(0o600)
         temporary.write_bytes(secrets.token_bytes(32))
+        make_durable(temporary)
         temporary.rename(place)
+        make_durable(self.state.path)
 
     # ---- gates ----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from aquiline.changes.steps import Step
 from aquiline.errors import AquilineError, HostFrozen, Interrupted, UndoConflict, UsageError
 from aquiline.execution.executor import Executor, IsStopped
 from aquiline.execution.recovery import in_effect
-from aquiline.execution.undo import Choice, Choices, Conflict, UndoPlan, plan_undo
+from aquiline.execution.undo import Choice, Choices, Conflict, UndoPlan, named, plan_undo
 from aquiline.host.objects import Object, RegularFile
 from aquiline.journal.records import RunKind, RunRecord, StepRecord
 from aquiline.journal.script import UndoScript
@@ -233,7 +233,8 @@ def _execute(
         raise conflict_error(undo_plan)
     pointer = _pointer_after(journal, set(names), brings)
     run = journal.begin_run(
-        session.header(kind, undoes=names, recovers=recovers, profile=pointer[0], change_ids=pointer[1])
+        session.header(kind, undoes=names, recovers=recovers, profile=pointer[0], change_ids=pointer[1]),
+        undo_plan.plan,
     ).id
     executor = Executor(
         session.host, journal, session.state, session.preimages, run, on_step=on_step, is_stopped=is_stopped
@@ -250,16 +251,27 @@ def _execute(
     if not undo_plan.stays:
         restore_directory_times(session, journal, runs)
     journal.end_run(run, "done" if is_whole else "incomplete", pointer)
-    _drop_kept(session, undo_plan)
-    tell_undo_scripts(session, undo_plan.plan.steps)
+    let_go(session, undo_plan.plan.steps)
     return Undone(0 if is_whole else 17, run, undo_plan, names)
 
 
-def _drop_kept(session: Session, undo_plan: UndoPlan) -> None:
-    """Let go of inodes that have their names back: the undo run holds what redoing needs."""
-    for step in undo_plan.plan.steps:
+def let_go(session: Session, steps: Sequence[Step]) -> None:
+    """Let go of inodes that `steps` gave their names back, and of commands that they took back.
+
+    What redoing needs is held by the run of `steps`.
+    """
+    for step in steps:
         if isinstance(step.change, Restore):
             perform.let_go_of_inode(step.change, session.host)
+    tell_undo_scripts(session, steps)
+
+
+def let_go_of_kept(session: Session, records: Iterable[StepRecord]) -> None:
+    """Let go of what a run kept that is taken back as a whole: also of steps that a crash cut short."""
+    for record in records:
+        for change in record.known.undo.changes:
+            if isinstance(change, Restore):
+                perform.let_go_of_inode(named(record, change), session.host)
 
 
 def tell_undo_scripts(session: Session, steps: Iterable[Step]) -> None:

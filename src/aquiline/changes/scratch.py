@@ -8,11 +8,16 @@ parent's modification time put back.
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+#: Of private directories; then who made it, and the time of the directory that it is in.
+_PREFIX = ".aquiline-"
 
 
 class Scratch:
@@ -38,11 +43,25 @@ class Scratch:
             return f"/proc/{os.getpid()}/fd/{descriptor}"
         return self._copy_on_disk(content)
 
+    @staticmethod
+    def sweep(root: str) -> None:
+        """Remove the copies of killed processes below `root`, and put back the time of the directory they were in."""
+        if root == "/":
+            return  # they were in memory
+        for parent in (Path(root), Path(root, "tmp")):
+            for left in sorted(parent.glob(f"{_PREFIX}*")):
+                made = re.fullmatch(r"([0-9]+)-([0-9]+)-\w+", left.name.removeprefix(_PREFIX))
+                if made and left.lstat().st_uid == os.geteuid() and not Path("/proc", made[1]).exists():
+                    access = parent.stat().st_atime_ns
+                    shutil.rmtree(left)
+                    os.utime(parent, ns=(access, int(made[2])))
+
     def _copy_on_disk(self, content: bytes) -> str:
         parent = self._root / "tmp" if (self._root / "tmp").is_dir() else self._root
         before = parent.stat()
         self._open.callback(os.utime, parent, ns=(before.st_atime_ns, before.st_mtime_ns))
-        directory = self._open.enter_context(tempfile.TemporaryDirectory(prefix=".aquiline-", dir=parent))
+        prefix = f"{_PREFIX}{os.getpid()}-{before.st_mtime_ns}-"
+        directory = self._open.enter_context(tempfile.TemporaryDirectory(prefix=prefix, dir=parent))
         copy = Path(directory, "copy")
         copy.write_bytes(content)
         return "/" + str(copy.relative_to(self._root))

@@ -90,29 +90,37 @@ class Executor:
         self._on_step = on_step
         self._is_stopped = is_stopped
         self._directories: set[str] = set()
+        self._half_way: frozenset[int] = frozenset()
         #: The reactions that each step of the stage will owe.
         self._reactions: dict[int, list[tuple[Reaction, str]]] = {}
         #: Ids of the debts that each intended step owes.
         self._owed: dict[int, list[int]] = {}
 
     def execute(self, plan: Plan, next_stage: NextStage = lambda _plan, _number: None) -> Ended:
-        """Perform `plan` and the stages after it; stops at the first step that fails."""
+        """Perform `plan`, which the journal holds already, and the stages after it; stops at the first failure."""
         has_failed_components = False
-        stage: Plan | None = plan
-        while stage is not None:
-            self._journal.add_stage(self._run, stage)
+        stage = plan
+        while True:
             ended = self.perform(stage.steps)
             if ended.status == "failed":
                 return ended
             has_failed_components |= any(report.state == "failed" for report in stage.components.values())
             try:
-                stage = next_stage(stage, stage.steps[-1].number + 1 if stage.steps else 1)
+                following = next_stage(stage, stage.steps[-1].number + 1 if stage.steps else 1)
             except AquilineError as error:
                 return Ended("failed", None, error)
-        return Ended("partial" if has_failed_components else "done")
+            if following is None:
+                return Ended("partial" if has_failed_components else "done")
+            self._journal.add_stage(self._run, following)
+            stage = following
 
-    def perform(self, steps: Sequence[Step]) -> Ended:
-        """Perform steps that the journal already holds."""
+    def perform(self, steps: Sequence[Step], *, half_way: frozenset[int] = frozenset()) -> Ended:
+        """Perform steps that the journal already holds.
+
+        Those whose numbers are in `half_way` were begun and not finished: what they replaced is in the store already,
+        and what stands there now is not looked at.
+        """
+        self._half_way = half_way
         self._reserve(steps)
         for step in steps:
             if isinstance(step.change, REACTION_KINDS):
@@ -153,7 +161,7 @@ class Executor:
 
     def _check(self, step: Step) -> None:
         """Refuse to go on where the host is not what the step was planned for (R11)."""
-        for at in step.before:
+        for at in step.before if step.number not in self._half_way else ():
             found = self._host.observe(at.path)
             if without_times(found) != without_times(at.object):
                 raise PlanStale(
@@ -164,7 +172,7 @@ class Executor:
     def _capture(self, batch: Sequence[Step]) -> None:
         """Keep what the undo of these steps will need."""
         for step in batch:
-            if step.undo.class_ != "exact":
+            if step.undo.class_ != "exact" or step.number in self._half_way:
                 continue
             for change in step.undo.changes:
                 if isinstance(change, Restore) and isinstance(change.object, RegularFile) and not keeps_inode(step):

@@ -1,7 +1,8 @@
 """After a crash: what became of every step, decided by what is on disk and nothing else (D12).
 
 A step that is intended and not concluded is compared with what it found and what it leaves: as before is *not done*, as
-after is *done*, neither is *in doubt*. An opaque command is settled by its ``done_when``, else by running it again if
+after is *done*, on the way from one to the other is *half way* and is done again, which is the same as doing it once;
+anything else is *in doubt*. An opaque command is settled by its ``done_when``, else by running it again if
 it says that this is the same as running it once; else a person is asked.
 """
 
@@ -13,17 +14,22 @@ from typing import Literal
 import msgspec
 
 from aquiline.changes.kinds import (
+    Inline,
     MakeHardlink,
     Move,
+    Restore,
     RunCommand,
     RunScript,
     SetPackages,
     SetUnit,
+    WriteFile,
 )
 from aquiline.changes.perform import (
     FILE_KINDS,
     OPAQUE_KINDS,
     REACTION_KINDS,
+    Preimages,
+    keeps_inode,
     label_of,
     probe_says_yes,
     remove_leftovers,
@@ -31,12 +37,12 @@ from aquiline.changes.perform import (
 from aquiline.changes.resolve import resolve
 from aquiline.changes.steps import Step
 from aquiline.errors import NotPossibleHere
-from aquiline.host.objects import Absent, At, Object, without_times
+from aquiline.host.objects import Absent, At, Metadata, Object, RegularFile, without_times
 from aquiline.host.protocol import Host, Reading
 from aquiline.journal.records import Outcome, StepName, StepRecord
 from aquiline.journal.store import Journal
 
-Verdict = Literal["done", "not-done", "in-doubt", "run-again", "assumed-done", "assumed-not-done"]
+Verdict = Literal["done", "not-done", "in-doubt", "half-way", "run-again", "assumed-done", "assumed-not-done"]
 Assumption = Literal["done", "not-done"]
 
 
@@ -51,7 +57,10 @@ class Settled(msgspec.Struct, frozen=True):
 
 
 def settle(
-    records: Iterable[StepRecord], host: Host, assumptions: Mapping[int, Assumption] | None = None
+    records: Iterable[StepRecord],
+    host: Host,
+    preimages: Preimages,
+    assumptions: Mapping[int, Assumption] | None = None,
 ) -> list[Settled]:
     """Decide every step of `records` that is intended and not concluded, and remove what it left half-built.
 
@@ -62,20 +71,20 @@ def settle(
         if record.status not in ("intended", "in-doubt"):
             continue
         remove_leftovers(record.known, host, label_of(record.run, record.known))
-        settled.append(_settle(record, host, (assumptions or {}).get(record.number)))
+        settled.append(_settle(record, host, preimages, (assumptions or {}).get(record.number)))
     return settled
 
 
-def foresee(records: Iterable[StepRecord], host: Reading) -> list[Settled]:
+def foresee(records: Iterable[StepRecord], host: Reading, preimages: Preimages) -> list[Settled]:
     """Return what `settle` would decide; nothing is removed."""
-    return [_settle(record, host, None) for record in records if record.status in ("intended", "in-doubt")]
+    return [_settle(record, host, preimages, None) for record in records if record.status in ("intended", "in-doubt")]
 
 
-def _settle(record: StepRecord, host: Reading, assumption: Assumption | None) -> Settled:
+def _settle(record: StepRecord, host: Reading, preimages: Preimages, assumption: Assumption | None) -> Settled:
     step = record.known
     change = step.change
     if isinstance(change, FILE_KINDS):
-        settled = _settle_file(record, host)
+        settled = settle_file(record, host, preimages)
     elif isinstance(change, REACTION_KINDS):
         return Settled(record, "not-done", "a reaction that did not come back is owed")
     elif isinstance(change, OPAQUE_KINDS):
@@ -91,20 +100,36 @@ def _settle(record: StepRecord, host: Reading, assumption: Assumption | None) ->
     return Settled(record, verdict, "because a person said so", settled.observed)
 
 
-def _settle_file(record: StepRecord, host: Reading) -> Settled:
+def settle_file(record: StepRecord, host: Reading, preimages: Preimages) -> Settled:
+    """Decide a step that changes one object, from what stands there."""
     step = record.known
     found = tuple(At(at.path, host.observe(at.path)) for at in step.after)
     if isinstance(step.change, MakeHardlink):
         return _settle_hardlink(record, step.change, host, found)
-    is_after = all(_is(one.object, at.object) for one, at in zip(found, step.after, strict=True))
-    is_before = all(_is(host.observe(at.path), at.object) for at in step.before)
-    if is_after and is_before and isinstance(step.change, Move):
-        is_after = False
+    is_before = all(_alike(host.observe(at.path), at.object) for at in step.before)
+    is_after = all(_alike(one.object, at.object) for one, at in zip(found, step.after, strict=True))
     if is_after and not is_before:
+        if keeps_inode(step) and not _has_time(found[0].object, step.after[0].object):
+            return Settled(record, "half-way", "all but its time is as it is to become", found)
         return Settled(record, "done", "what it makes is there", found)
+    if is_after and _has_time(found[0].object, step.after[0].object) and not isinstance(step.change, Move):
+        return Settled(record, "done", "its time is as it was to become", found)
     if is_before:
         return Settled(record, "not-done", "what it replaces is still there")
+    if is_half_way(step, found[0].object, host, preimages):
+        return Settled(record, "half-way", "it is on its way from what it was to what it is to become", found)
     return Settled(record, "in-doubt", f"{step.after[0].path} is neither what it was nor what it was to become", found)
+
+
+def _alike(found: Object, expected: Object) -> bool:
+    return without_times(found) == without_times(expected)
+
+
+def _has_time(found: Object, expected: Object) -> bool:
+    """Whether `found` has the time that is expected, where one is."""
+    if isinstance(found, Absent) or isinstance(expected, Absent):
+        return True
+    return expected.metadata.mtime_ns in (0, found.metadata.mtime_ns)
 
 
 def _settle_hardlink(record: StepRecord, change: MakeHardlink, host: Reading, found: tuple[At, ...]) -> Settled:
@@ -114,13 +139,65 @@ def _settle_hardlink(record: StepRecord, change: MakeHardlink, host: Reading, fo
     return Settled(record, "not-done", "the two names do not share an inode")
 
 
-def _is(found: Object, expected: Object) -> bool:
-    """Whether `found` is what was expected; its time counts where the step sets one."""
-    if without_times(found) != without_times(expected):
+# ---- half way -----------------------------------------------------------------------------------------------------
+
+
+def is_half_way(step: Step, found: Object, host: Reading, preimages: Preimages) -> bool:
+    """Whether `found` is what a crash leaves of a step that changes an object in more than one call.
+
+    Owner, mode and attributes are set one after the other; content that is written in place may be torn; an inode that
+    was kept is back under its name before it has its metadata. Nothing else than `step` leaves such a thing: every part
+    is as it was or as it was to become.
+    """
+    change, before, after = step.change, step.before[0].object, step.after[0].object
+    if isinstance(found, Absent) or isinstance(before, Absent) or isinstance(after, Absent):
         return False
-    if isinstance(found, Absent) or isinstance(expected, Absent):
-        return True
-    return expected.metadata.mtime_ns in (0, found.metadata.mtime_ns)
+    if isinstance(change, Restore) and change.kept:
+        return _alike(found, host.observe_kept(change.kept, change.path))
+    if not type(found) is type(before) is type(after) or not _is_mixed(found.metadata, before.metadata, after.metadata):
+        return False
+    if keeps_inode(step):
+        return _content(found) == _content(after)
+    if isinstance(change, WriteFile) and change.in_place and isinstance(before, RegularFile):
+        assert isinstance(change.content, Inline)
+        old = b"".join(preimages.chunks(before.sha256))
+        return _is_torn(host.read(change.path), old, change.content.data)
+    return False
+
+
+def _is_mixed(found: Metadata, before: Metadata, after: Metadata) -> bool:
+    """Whether every part is as before or as after; of the mode, and of attributes, something may be away meanwhile."""
+    old, new = dict(before.xattrs), dict(after.xattrs)
+    return (
+        found.uid in (before.uid, after.uid)
+        and found.gid in (before.gid, after.gid)
+        and not found.mode & ~(before.mode | after.mode)
+        and all(value in (old.get(name), new.get(name)) for name, value in found.xattrs)
+    )
+
+
+def _content(found: Object) -> tuple[object, ...]:
+    return tuple(getattr(found, name, None) for name in ("sha256", "target", "special", "device"))
+
+
+def _is_torn(found: bytes, old: bytes, new: bytes) -> bool:
+    """Whether each byte is of the old or the new content, or was never written."""
+    size = max(len(old), len(new))
+    if len(found) > size:
+        return False
+    for start in range(0, len(found), _BLOCK):
+        piece = found[start : start + _BLOCK]
+        ours = [each[start : start + len(piece)].ljust(len(piece), b"\0") for each in (old, new)]
+        if piece not in ours and not all(byte in (0, *both) for byte, *both in zip(piece, *ours, strict=True)):
+            return False
+    return True
+
+
+#: Bytes that are compared at once before they are compared one by one.
+_BLOCK = 4096
+
+
+# ---- commands -----------------------------------------------------------------------------------------------------
 
 
 def _settle_opaque(record: StepRecord, change: RunCommand | RunScript, host: Reading) -> Settled:
@@ -144,7 +221,7 @@ def write_verdicts(journal: Journal, run: str, settled: Sequence[Settled]) -> No
     outcomes = []
     for one in settled:
         happened = one.verdict in ("done", "assumed-done")
-        undecided = one.verdict in ("in-doubt", "run-again")
+        undecided = one.verdict in ("in-doubt", "half-way", "run-again")
         outcomes.append(
             Outcome(
                 step=one.record.number,

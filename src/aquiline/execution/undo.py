@@ -178,7 +178,7 @@ class _UndoPlanner:
         if isinstance(step.change, FILE_KINDS) and not self._may_touch(record):
             return
         for change in undo.changes:
-            self._add(record, self._with_kept_inode(record, change))
+            self._add(record, named(record, change) if isinstance(change, Restore) else change)
 
     def _happened(self, step: Step) -> bool:
         change = step.change
@@ -188,12 +188,6 @@ class _UndoPlanner:
     def _stay(self, record: StepRecord, reason: str, *, chosen: bool = False) -> None:
         self._stays.append(CannotUndo(record.run, record.number, record.description, reason, chosen))
         self._left.update(at.path for at in record.known.after if not isinstance(at.object, Absent))
-
-    def _with_kept_inode(self, record: StepRecord, change: Change) -> Change:
-        """Name the inode that was kept, now that run and step are known."""
-        if isinstance(change, Restore) and change.kept == KEPT_INODE:
-            return msgspec.structs.replace(change, kept=f"{record.run}-{record.number}")
-        return change
 
     def _add(self, record: StepRecord, change: Change) -> None:
         try:
@@ -285,8 +279,8 @@ class _UndoPlanner:
 
     def _may_remove(self, record: StepRecord, path: str, found: Object, wanted: Object) -> bool:
         """Whether a directory that the run made holds nothing that somebody else put there since."""
-        if not isinstance(found, Directory) or not isinstance(wanted, Absent):
-            return True
+        if not isinstance(found, Directory) or not isinstance(wanted, Absent) or isinstance(record.known.change, Move):
+            return True  # what was moved there goes back with all that is in it
         inside = self._overlay.names(path)
         if not inside:
             return True
@@ -441,6 +435,13 @@ class _UndoPlanner:
             notes=tuple(self._notes),
         )
         return UndoPlan(plan, tuple(self._conflicts), tuple(self._stays), tuple(self._notes))
+
+
+def named(record: StepRecord, change: Restore) -> Restore:
+    """Return `change` with the name of the inode that was kept, now that run and step are known."""
+    if change.kept == KEPT_INODE:
+        return msgspec.structs.replace(change, kept=f"{record.run}-{record.number}")
+    return change
 
 
 def differences(left: Object, found: Object) -> Iterable[str]:

@@ -112,14 +112,20 @@ class Journal:
 
     # ---- writing: each method is one durable transaction -------------------------------------------------------
 
-    def begin_run(self, header: RunHeader) -> RunRecord:
-        """Record that a run begins, give it its id."""
+    def begin_run(self, header: RunHeader, stage: Plan | None = None) -> RunRecord:
+        """Record that a run begins, with its first stage, and give it its id.
+
+        Both are one transaction: a run without a plan could be taken for one that had nothing to do.
+        """
+        insert = "INSERT INTO run (id, header) VALUES (?, ?)"
 
         def begin(write: sqlite3.Connection) -> RunRecord:
             taken = {row[0] for row in write.execute("SELECT id FROM run")}
             name = next(name for name in iter(lambda: secrets.token_hex(4), "") if name not in taken)
-            cursor = write.execute("INSERT INTO run (id, header) VALUES (?, ?)", (name, encode(header)))
-            return RunRecord(id=name, sequence=cast("int", cursor.lastrowid), header=header)
+            sequence = cast("int", write.execute(insert, (name, encode(header))).lastrowid)
+            if stage is not None:
+                _add_stage(write, sequence, stage)
+            return RunRecord(id=name, sequence=sequence, header=header)
 
         return self._write(begin)
 
@@ -171,25 +177,7 @@ class Journal:
     def add_stage(self, run: str, plan: Plan) -> None:
         """Record a stage of `run` and all its steps."""
         sequence = self._sequence(run)
-        record = encode(
-            StageRecord(
-                format=plan.format,
-                tool=plan.tool,
-                profile=plan.profile,
-                stage=plan.stage,
-                components=plan.components,
-                coverage=plan.coverage,
-                digests=plan.digests,
-                notes=plan.notes,
-            )
-        )
-        rows = [_step_row(sequence, plan.stage, step) for step in plan.steps]
-
-        def add(write: sqlite3.Connection) -> None:
-            write.execute("INSERT INTO stage VALUES (?, ?, ?)", (sequence, plan.stage, record))
-            write.executemany("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-
-        self._write(add)
+        self._write(lambda write: _add_stage(write, sequence, plan))
 
     def intend(self, run: str, intent: Intent) -> tuple[Debt, ...]:
         """Record what is about to be done; return the debts with their numbers."""
@@ -621,6 +609,22 @@ def _owe(write: sqlite3.Connection, name: str, run: int, step: int, component: s
     query = "INSERT INTO debt (run, step, component, reaction) VALUES (?, ?, ?, ?)"
     number = write.execute(query, (run, step, component, encode(reaction))).lastrowid
     return Debt(id=cast("int", number), run=name, step=step, component=component, reaction=reaction)
+
+
+def _add_stage(write: sqlite3.Connection, run: int, plan: Plan) -> None:
+    record = StageRecord(
+        format=plan.format,
+        tool=plan.tool,
+        profile=plan.profile,
+        stage=plan.stage,
+        components=plan.components,
+        coverage=plan.coverage,
+        digests=plan.digests,
+        notes=plan.notes,
+    )
+    write.execute("INSERT INTO stage VALUES (?, ?, ?)", (run, plan.stage, encode(record)))
+    rows = [_step_row(run, plan.stage, step) for step in plan.steps]
+    write.executemany("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def _step_row(run: int, stage: int, step: Step) -> _Row:
