@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from importlib.metadata import entry_points
 from typing import Any
 
 from aquiline.errors import AquilineError
@@ -18,6 +17,9 @@ def installed(names: Container[str] | None = None) -> dict[str, type[Component[A
     Raises:
         AquilineError: one cannot be loaded, or two have the same name; nothing is left out in silence.
     """
+    # a dear import, and nothing for whoever takes something back
+    from importlib.metadata import entry_points  # noqa: PLC0415
+
     found: dict[str, type[Component[Any]]] = {}
     for point in entry_points(group=GROUP):
         if names is not None and point.name not in names:
