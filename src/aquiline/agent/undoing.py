@@ -68,7 +68,7 @@ def select(
 
 def _stands(journal: Journal, run: RunRecord) -> bool:
     if run.steps:
-        return bool(in_effect(journal.steps(run.id)))
+        return journal.stands(run.id)
     return bool(run.status) and _last_to_take_back(journal, run) is None
 
 

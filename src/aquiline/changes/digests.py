@@ -45,7 +45,7 @@ from aquiline.changes.kinds import (
     WriteFile,
 )
 from aquiline.changes.placeholders import Facts, Placeholders
-from aquiline.changes.redact import holds_secret, secret_contents
+from aquiline.changes.redact import contents_of, holds_secret
 from aquiline.changes.steps import Digests, Step
 from aquiline.changes.text import TEXT_LIMIT, text_of
 from aquiline.host.objects import ABSENT, Absent, Directory, Object, RegularFile, Special, Symlink, sha256
@@ -193,8 +193,12 @@ def _keyed(secret_key: bytes, data: bytes) -> bytes:
 
 def _rows(steps: Sequence[Step], secret_key: bytes) -> Iterator[tuple[_Known, Row]]:
     """Return each step with its effect row."""
-    hidden = secret_contents(steps)
-    for known in _known(steps):
+    secret = [holds_secret(step) for step in steps]
+    both = zip(steps, secret, strict=True)
+    # As `redact.secret_contents`, without asking each step twice.
+    hidden = frozenset(digest for step, is_secret in both if is_secret for digest in contents_of(step))
+    for step, is_secret in zip(steps, secret, strict=True):
+        known = _Known(step, _without_data(step), is_secret)
         yield known, _effect_row(known.bare, _States(known.bare, known.is_secret, hidden, secret_key))
 
 

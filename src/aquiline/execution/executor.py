@@ -47,8 +47,9 @@ from aquiline.journal.script import UndoScript
 from aquiline.journal.state import StateDirectory
 from aquiline.journal.store import Journal
 
-#: Steps of one batch: enough to share the cost of making it durable, few enough to keep descriptors and memory low.
-BATCH_STEPS = 256
+#: Steps of one batch: enough to share the cost of making it durable (each of the pre-images' 256 folders at most once),
+#: few enough that whoever asks a run to stop does not wait for long.
+BATCH_STEPS = 1024
 #: Bytes of new and replaced content of one batch.
 BATCH_BYTES = 64 * 2**20
 

@@ -323,6 +323,14 @@ class Journal:
         rows = self._rows(f"{query} ORDER BY number", (sequence,))
         return [self._step_record(run, row, events.get(row[0], []), values.get(row[0], ())) for row in rows]
 
+    def stands(self, run: str) -> bool:
+        """Return whether any step of `run` was done and has not been taken back."""
+        for events in self._step_events(self._sequence(run)).values():
+            status, _, taken_back, _ = _summary(events)
+            if status in ("done", "assumed-done") and all(map(self._is_taken_back, taken_back)):
+                return True
+        return False
+
     def step(self, run: str, number: int) -> StepRecord:
         """Return one step; raises `UsageError` where the run has none of that number."""
         found = next((step for step in self.steps(run) if step.number == number), None)
