@@ -160,9 +160,9 @@ def test_verify_tells_how_each_object_drifted(site: Site) -> None:
 
     assert [
         ("/etc/gone", "gone", ("it was file, it is nothing",)),
-        ("/etc/link", "drifted", ("link target: motd then, elsewhere now",)),
+        ("/etc/link", "drifted", ("target: motd then, elsewhere now",)),
         ("/etc/mode", "drifted", ("mode: 0644 then, 0664 now",)),
-        ("/etc/motd", "drifted", ("content: 4 bytes then, 11 now",)),
+        ("/etc/motd", "drifted", ("content: 4 bytes then, 11 bytes now",)),
         ("/etc/type", "drifted", ("it was file, it is directory",)),
     ] == [(one.path, one.state, one.how) for one in found.drift]
     assert {run} == {one.run for one in found.drift}
@@ -189,7 +189,7 @@ def test_verify_of_a_secret_tells_sizes_only(site: Site) -> None:
     with site.session() as session:
         found = verify(session)
 
-    assert [(True, ("content: 8 bytes then, 9 now",))] == [(one.secret, one.how) for one in found.drift]
+    assert [(True, ("content: 8 bytes then, 9 bytes now",))] == [(one.secret, one.how) for one in found.drift]
 
 
 # ---- status -------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from aquiline.changes.kinds import (
 )
 from aquiline.changes.render import plan_as_json, render_plan, render_steps
 from aquiline.changes.steps import Cause, ComponentReport, Coverage, Plan, Step, Undo
-from aquiline.host.objects import ABSENT, At, Metadata, Object, RegularFile, Symlink, sha256
+from aquiline.host.objects import ABSENT, At, FileObject, Metadata, RegularFile, Symlink, sha256
 from tests.changes.drawing import drawn_steps
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -50,7 +50,7 @@ def file(content: bytes, mode: int = 0o644) -> RegularFile:
 
 
 def step(
-    change: Change, before: Object = ABSENT, after: Object | None = None, cause: Cause = WANTED, **more: object
+    change: Change, before: FileObject = ABSENT, after: FileObject | None = None, cause: Cause = WANTED, **more: object
 ) -> Step:
     """Return a step as planning makes it, its undo the restoration of `before`."""
     path = getattr(change, "path", "")

@@ -9,7 +9,7 @@ import pytest
 
 from aquiline.errors import HostError, UnknownUntilRun
 from aquiline.host import Overlay, SimulatedHost
-from aquiline.host.objects import ABSENT, Metadata, Object, RegularFile, Status, sha256
+from aquiline.host.objects import ABSENT, FileObject, Metadata, RegularFile, Status, sha256
 from aquiline.host.protocol import Command, Completed, UnitState
 from tests.host.conformance import file, put, symlink, tree, write
 
@@ -48,7 +48,7 @@ class Counting(SimulatedHost):
 
     asked = 0
 
-    def observe(self, path: str) -> Object:
+    def observe(self, path: str) -> FileObject:
         self.asked += 1
         return super().observe(path)
 

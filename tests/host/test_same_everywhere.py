@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aquiline.errors import HostError
 from aquiline.host import Overlay, RealHost, SimulatedHost
-from aquiline.host.objects import ABSENT, Absent, Directory, Metadata, Object
+from aquiline.host.objects import ABSENT, Absent, Directory, FileObject, Metadata
 from aquiline.host.protocol import Host
 from tests.host.conformance import THEN, directory, fifo, file, put, symlink, tree
 
@@ -164,7 +164,7 @@ def remember(overlay: Overlay, one: Effect) -> str:
     return "done"
 
 
-PREDICTED: dict[str, Callable[..., tuple[Object, bytes | None]]] = {
+PREDICTED: dict[str, Callable[..., tuple[FileObject, bytes | None]]] = {
     "write": lambda content: (file(content), content),
     "make_directory": lambda: (directory(), None),
     "make_symlink": lambda target: (symlink(target), None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aquiline.changes.kinds import Change, Inline, Reaction, ReactUnit, Restore, WriteFile
 from aquiline.changes.steps import Cause, ComponentReport, Coverage, Digests, Plan, Step, Undo, UndoOrder
-from aquiline.host.objects import ABSENT, At, Metadata, Object, RegularFile, sha256
+from aquiline.host.objects import ABSENT, At, FileObject, Metadata, RegularFile, sha256
 from aquiline.journal.records import RunHeader
 
 NOW = 1_700_000_000_123_456_789
@@ -40,7 +40,7 @@ def step(
     )
 
 
-def write(number: int, path: str, old: Object = ABSENT, new: bytes = b"new\n") -> Step:
+def write(number: int, path: str, old: FileObject = ABSENT, new: bytes = b"new\n") -> Step:
     return step(
         number,
         WriteFile(path=path, content=Inline(new)),

@@ -15,6 +15,7 @@ from aquiline.changes.steps import Plan, Step
 from aquiline.errors import AquilineError, Interrupted, IrreversibleRefused, PlanStale
 from aquiline.execution import deadline
 from aquiline.execution.executor import Ended, Executor, IsStopped, NextStage
+from aquiline.host.naming import observe
 from aquiline.host.objects import without_times
 from aquiline.journal.store import Journal
 from aquiline.planning.planner import plan as plan_stage
@@ -242,7 +243,7 @@ def refuse_stale(session: Session, journal: Journal, saved: SavedPlan) -> None:
     stale = []
     for step in plan.steps:
         for at in step.before:
-            if at.path not in seen and without_times(session.host.observe(at.path)) != without_times(at.object):
+            if at.path not in seen and without_times(observe(session.host, at.path)) != without_times(at.object):
                 stale.append(at.path)
             seen.add(at.path)
         seen.update(at.path for at in step.after)

@@ -9,15 +9,16 @@ from typing import Literal
 import msgspec
 
 from aquiline.agent.session import Freeze, Session
-from aquiline.changes.describe import describe, object_name
+from aquiline.changes.compare import Difference, differences
+from aquiline.changes.describe import describe
 from aquiline.changes.kinds import SetPackages, SetUnit
 from aquiline.changes.perform import OPAQUE_KINDS
 from aquiline.changes.redact import is_known_secret
 from aquiline.changes.steps import Cause
 from aquiline.errors import AquilineError, HostError, UsageError
 from aquiline.execution import deadline
-from aquiline.execution.undo import differences
-from aquiline.host.objects import ABSENT, Absent, At, Object, RegularFile, Symlink, without_times
+from aquiline.host.naming import observe
+from aquiline.host.objects import ABSENT, At, Object, RegularFile, Symlink, without_times
 from aquiline.host.protocol import Reading
 from aquiline.journal.records import LivePointer, RunRecord, StepName, StepRecord, StepStatus
 from aquiline.journal.state import LockHolder
@@ -115,8 +116,8 @@ def _since(host: Reading, last: At | None) -> tuple[tuple[str, ...], bool]:
     """Return what differs from what was last recorded, in words, and whether nothing but the time does."""
     if last is None:
         return (), False
-    found = host.observe(last.path)
-    return tuple(differences(last.object, found)), _only_time(last.object, found)
+    found = observe(host, last.path)
+    return tuple(one.what for one in differences(last.object, found)), _only_time(last.object, found)
 
 
 def _only_time(left: Object, found: Object) -> bool:
@@ -264,39 +265,23 @@ class _How(msgspec.Struct, frozen=True):
 def _how(host: Reading, path: str, left: Object) -> _How:
     """Return how `path` differs from what was `left` there."""
     try:
-        found = host.observe(path)
+        found = observe(host, path)
     except HostError as error:
         return _How("unreadable", (error.message,))
     if without_times(found) == without_times(left):
         return _How("touched" if _only_time(left, found) else "unchanged")
     private = is_known_secret(path) or _is_private(left) or _is_private(found)
-    return _How("gone" if found == ABSENT else "drifted", tuple(_lines(left, found)), private)
+    return _How("gone" if found == ABSENT else "drifted", tuple(map(_line, differences(left, found))), private)
 
 
 def _is_private(found: Object) -> bool:
     return isinstance(found, RegularFile) and not found.metadata.mode & 0o004
 
 
-def _lines(left: Object, found: Object) -> Iterator[str]:
-    if type(left) is not type(found):
-        yield f"it was {object_name(left)}, it is {object_name(found)}"
-        return
-    if isinstance(left, Absent) or isinstance(found, Absent):
-        return
-    if isinstance(left, RegularFile) and isinstance(found, RegularFile) and left.sha256 != found.sha256:
-        yield f"content: {left.size} bytes then, {found.size} now"
-    if isinstance(left, Symlink) and isinstance(found, Symlink) and left.target != found.target:
-        yield f"link target: {left.target} then, {found.target} now"
-    if getattr(left, "device", 0) != getattr(found, "device", 0):
-        yield "device number"
-    was, now = left.metadata, found.metadata
-    if was.mode != now.mode:
-        yield f"mode: {was.mode:04o} then, {now.mode:04o} now"
-    if (was.uid, was.gid) != (now.uid, now.gid):
-        yield f"owner: {was.uid}:{was.gid} then, {now.uid}:{now.gid} now"
-    if was.xattrs != now.xattrs:
-        names = sorted({name for name, _ in set(was.xattrs) ^ set(now.xattrs)})
-        yield f"attributes: {', '.join(names)}"
+def _line(one: Difference) -> str:
+    if one.what == "type":
+        return f"it was {one.was}, it is {one.now}"
+    return f"{one.what}: {one.was} then, {one.now} now" if one.was else f"{one.what} {one.now}".rstrip()
 
 
 def _drift(path: str, state: Literal["drifted", "gone", "unreadable"], how: _How, records: list[StepRecord]) -> Drift:

@@ -33,7 +33,19 @@ from aquiline.changes.kinds import (
     WriteFile,
 )
 from aquiline.changes.text import bytes_of, command_line, quoted, visible
-from aquiline.host.objects import Absent, Directory, Metadata, Object, RegularFile, Special, Symlink
+from aquiline.host.objects import (
+    Absent,
+    Directory,
+    Metadata,
+    Object,
+    Package,
+    Record,
+    RegularFile,
+    Special,
+    Symlink,
+    System,
+    Unit,
+)
 
 _Owning = WriteFile | MakeDirectory | MakeSymlink | MakeSpecial | SetMetadata
 _DEFAULT_MODES = {WriteFile: 0o644, MakeDirectory: 0o755, MakeSpecial: 0o600}
@@ -117,6 +129,12 @@ def object_name(found: Object) -> str:
             return "symbolic link"
         case Special():
             return special_name(found.special, found.device)
+        case Unit():
+            return "unit"
+        case Record():
+            return "entry"
+        case Package():
+            return "package"
         case _:
             assert_never(found)
 
@@ -166,7 +184,7 @@ def _replacing(change: Change, before: Object | None) -> str:
 
 def _owned(change: _Owning, before: Object | None) -> list[str]:
     """Return the metadata that `change` gives: what it names, and its kind's defaults where nothing stands yet."""
-    old = None if before is None or isinstance(before, Absent) else before.metadata
+    old = None if before is None or isinstance(before, Absent | System) else before.metadata
     makes = not isinstance(change, SetMetadata) and isinstance(before, Absent)
     parts = []
     if not isinstance(change, MakeSymlink):

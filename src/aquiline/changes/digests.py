@@ -48,7 +48,7 @@ from aquiline.changes.placeholders import Facts, Placeholders
 from aquiline.changes.redact import contents_of, holds_secret
 from aquiline.changes.steps import Digests, Step
 from aquiline.changes.text import TEXT_LIMIT, text_of
-from aquiline.host.objects import ABSENT, Absent, Directory, Object, RegularFile, Special, Symlink, sha256
+from aquiline.host.objects import ABSENT, Absent, Directory, Object, RegularFile, Special, Symlink, System, sha256
 
 Row = dict[str, Any]
 """One step in a digest or change-set, as JSON values."""
@@ -287,6 +287,9 @@ def _fields(change: Change, **neutral: Any) -> Row:
 def _object(found: Object, content: Row | None) -> Row:
     if isinstance(found, Absent):
         return {"type": "absent"}
+    if isinstance(found, System):
+        plain: Row = msgspec.to_builtins(found)
+        return plain
     metadata = found.metadata
     row: Row = {"mode": metadata.mode, "uid": metadata.uid, "gid": metadata.gid}
     if metadata.xattrs:

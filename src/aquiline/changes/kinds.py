@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from aquiline.host.objects import Object, SpecialType, sha256
+from aquiline.host.objects import FileObject, SpecialType, sha256
 
 # ---- content ------------------------------------------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class Restore(Kind, frozen=True, tag="restore", kw_only=True):
     """Put back exactly the object that stood at `path`: what undo is made of."""
 
     path: str
-    object: Object
+    object: FileObject
     #: Where the old inode was kept as a link because it had several names (D14); empty where its content is enough.
     kept: str = ""
     #: It stood alone there: a file that now shares its inode with another name is parted from it.
@@ -202,11 +202,14 @@ class Restore(Kind, frozen=True, tag="restore", kw_only=True):
 # ---- state kinds: units, packages, accounts (seams; the real hosts behind them come next) --------------------------
 
 
+UnitFileState = Literal["enabled", "disabled", "masked"]
+
+
 class SetUnit(Kind, frozen=True, tag="set_unit", kw_only=True):
     """Enable, disable, mask, start or stop a unit; None leaves that side as it is."""
 
     unit: str
-    enabled: Literal["enabled", "disabled", "masked"] | None = None
+    enabled: UnitFileState | None = None
     active: bool | None = None
 
 

@@ -43,7 +43,8 @@ from aquiline.changes.kinds import (
 from aquiline.changes.redact import is_known_secret, is_secret_content
 from aquiline.changes.steps import Step
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, StepFailed
-from aquiline.host.objects import Absent, At, Directory, Object, RegularFile
+from aquiline.host.naming import observe
+from aquiline.host.objects import Absent, At, Directory, Object, RegularFile, file_object
 from aquiline.host.protocol import Command, Completed, Host, Reading, Staged
 
 #: Runs a Python script whose text and arguments come by standard input, so that no process list shows them.
@@ -55,6 +56,7 @@ _PYTHON_RUNNER = (
 FILE_KINDS = (
     WriteFile, EditFile, Remove, MakeDirectory, MakeSymlink, MakeHardlink, MakeSpecial, Move, SetMetadata, Restore,
 )  # fmt: skip
+STATE_KINDS = (*FILE_KINDS, SetUnit, SetPackages)
 OPAQUE_KINDS = (RunCommand, RunScript)
 REACTION_KINDS = (ReactUnit, ReactSignal, ReactDaemonReload, ReactCommand)
 
@@ -149,7 +151,7 @@ def _stage(step: Step, host: Host, preimages: Preimages, label: str, staged: dic
         case Restore() if change.kept or isinstance(change.object, Absent):
             return
         case WriteFile() | EditFile() | MakeDirectory() | MakeSymlink() | MakeSpecial() | Restore():
-            wanted = step.after[0].object
+            wanted = file_object(step.after[0])
             if isinstance(wanted, Absent) or keeps_inode(step):
                 return
             staged[step.number] = host.stage(change.path, wanted, _chunks_for(step, host, preimages), label)
@@ -224,7 +226,7 @@ def _finish(step: Step, host: Host, staged: Staged | None, label: str) -> Perfor
 
 
 def _finish_in_place(step: Step, host: Host) -> Performed:
-    path, wanted = step.after[0].path, step.after[0].object
+    path, wanted = step.after[0].path, file_object(step.after[0])
     if isinstance(wanted, Absent):
         host.remove(path)
         return _done(path, wanted)
@@ -378,13 +380,18 @@ def perform_reaction(change: Reaction, host: Host) -> Performed:
 def perform_unit(change: SetUnit, host: Host) -> Performed:
     """Bring a unit to its state."""
     try:
-        if change.enabled is not None:
-            host.units.set_enabled(change.unit, change.enabled)
-        if change.active is not None:
-            host.units.set_active(change.unit, change.active)
+        set_unit(change, host)
     except AquilineError as error:
         return Performed("failed", error=error)
     return Performed("done")
+
+
+def set_unit(change: SetUnit, host: Host) -> None:
+    """Bring the unit of a host, real or pretended, to its state."""
+    if change.enabled is not None:
+        host.units.set_enabled(change.unit, change.enabled)
+    if change.active is not None:
+        host.units.set_active(change.unit, change.active)
 
 
 def perform_packages(change: SetPackages, host: Host) -> Performed:
@@ -412,6 +419,13 @@ def perform_validation(
     return _judge(completed, change.accepts, change.timeout, secret=secret)
 
 
+def _with_observed(step: Step, performed: Performed, host: Host) -> Performed:
+    if performed.error is not None:
+        return performed
+    observed = tuple(At(at.path, observe(host, at.path)) for at in step.after)
+    return msgspec.structs.replace(performed, observed=observed)
+
+
 def perform_alone(step: Step, host: Host) -> Performed:
     """Perform a step that no batch may hold."""
     change = step.change
@@ -421,8 +435,8 @@ def perform_alone(step: Step, host: Host) -> Performed:
         case ReactUnit() | ReactSignal() | ReactDaemonReload() | ReactCommand():
             return perform_reaction(change, host)
         case SetUnit():
-            return perform_unit(change, host)
+            return _with_observed(step, perform_unit(change, host), host)
         case SetPackages():
-            return perform_packages(change, host)
+            return _with_observed(step, perform_packages(change, host), host)
         case _:
             raise HostError(f"not a step to be performed alone: {change}")

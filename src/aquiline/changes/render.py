@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from aquiline.changes.describe import object_name, owner_and_group, what_runs
+from aquiline.changes.compare import Difference, differences
+from aquiline.changes.describe import what_runs
 from aquiline.changes.diff import diff, size_only
 from aquiline.changes.kinds import (
     Change,
@@ -35,7 +36,7 @@ from aquiline.changes.kinds import (
 from aquiline.changes.redact import holds_secret, secret_contents
 from aquiline.changes.steps import ComponentReport, Plan, Step, Undo
 from aquiline.changes.text import TEXT_LIMIT, bytes_of, command_line, quoted, visible
-from aquiline.host.objects import ABSENT, Absent, At, Object, RegularFile, Symlink, sha256
+from aquiline.host.objects import ABSENT, At, Object, RegularFile, sha256
 
 Contents = Callable[[str], bytes | None]
 """Content of the regular file that stands at a path before the plan, None where it cannot be had."""
@@ -281,29 +282,20 @@ def _metadata(step: Step) -> Iterator[str]:
     """Return how owner, mode, attributes and type change, object by object."""
     before = {at.path: at.object for at in step.before}
     for at in step.after:
-        changes = list(_differences(before.get(at.path, ABSENT), at.object))
+        found = before.get(at.path, ABSENT)
+        # Content is shown as a diff of its own.
+        ways = [
+            one for one in differences(found, at.object) if one.what != "content" and ABSENT not in (found, at.object)
+        ]
+        changes = list(map(_difference, ways))
         if changes:
             where = "" if len(step.after) == 1 else f"{quoted(at.path)} "
             yield f"changes: {where}{', '.join(changes)}"
 
 
-def _differences(before: Object, after: Object) -> Iterator[str]:
-    if isinstance(before, Absent) or isinstance(after, Absent):
-        return
-    if type(before) is not type(after):
-        yield f"{object_name(before)} -> {object_name(after)}"
-    if isinstance(before, Symlink) and isinstance(after, Symlink) and before.target != after.target:
-        yield f"target {quoted(before.target)} -> {quoted(after.target)}"
-    old, new = before.metadata, after.metadata
-    if old.mode != new.mode and not isinstance(before, Symlink) and not isinstance(after, Symlink):
-        yield f"mode {old.mode:04o} -> {new.mode:04o}"
-    if (old.uid, old.gid) != (new.uid, new.gid):
-        yield f"owner {owner_and_group(old.uid, old.gid)} -> {owner_and_group(new.uid, new.gid)}"
-    old_attributes, new_attributes = dict(old.xattrs), dict(new.xattrs)
-    names = sorted(old_attributes.keys() | new_attributes.keys())
-    changed = [visible(name) for name in names if old_attributes.get(name) != new_attributes.get(name)]
-    if changed:
-        yield f"attributes {', '.join(changed)}"
+def _difference(one: Difference) -> str:
+    what = "" if one.what == "type" else f"{one.what} "
+    return f"{what}{one.was} -> {one.now}" if one.was else f"{what}{one.now}"
 
 
 def _because(step: Step) -> str:

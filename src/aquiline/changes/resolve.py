@@ -6,7 +6,7 @@ run both go through it, on an overlay (P1). A change whose state is already righ
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import assert_never, cast
 
 import msgspec
 
@@ -32,21 +32,25 @@ from aquiline.changes.kinds import (
     SetMetadata,
     SetPackages,
     SetUnit,
+    UnitFileState,
     Validate,
     WriteFile,
 )
 from aquiline.changes.steps import Undo, UndoOrder
 from aquiline.errors import HostError
+from aquiline.host.naming import observe, package_name, unit_name
 from aquiline.host.objects import (
     ABSENT,
     Absent,
     At,
     Directory,
+    FileObject,
     Metadata,
-    Object,
+    Package,
     RegularFile,
     Special,
     Symlink,
+    Unit,
     without_times,
 )
 from aquiline.host.protocol import Accounts, Reading
@@ -117,14 +121,14 @@ def _resolve_file(change: FileChange, host: Reading) -> Effect | None:
             )
 
 
-def exact_undo(path: str, found: Object, *, secret: bool = False) -> Undo:
+def exact_undo(path: str, found: FileObject, *, secret: bool = False) -> Undo:
     """Return the undo that puts `found` back at `path`."""
     several_names = isinstance(found, RegularFile) and found.links > 1
     restore = Restore(path=path, object=found, kept=KEPT_INODE if several_names else "", secret=secret)
     return Undo("exact", describe(restore), (restore,))
 
 
-def _is_right(wanted: Object, found: Object) -> bool:
+def _is_right(wanted: FileObject, found: FileObject) -> bool:
     """Whether nothing has to be done; times count only where they are asked for."""
     if type(wanted) is not type(found):
         return False
@@ -135,16 +139,16 @@ def _is_right(wanted: Object, found: Object) -> bool:
     return without_times(wanted) == without_times(found)
 
 
-def _must_be_parted(change: FileChange, found: Object) -> bool:
+def _must_be_parted(change: FileChange, found: FileObject) -> bool:
     """Whether a name shares an inode that it did not share before."""
     return isinstance(change, Restore) and change.apart and isinstance(found, RegularFile) and found.links > 1
 
 
 def _wanted(
     change: WriteFile | EditFile | Remove | MakeDirectory | MakeSymlink | MakeSpecial | SetMetadata | Restore,
-    found: Object,
+    found: FileObject,
     host: Reading,
-) -> Object:
+) -> FileObject:
     match change:
         case WriteFile():
             return _wanted_file(change, found, host.accounts)
@@ -178,7 +182,7 @@ def _wanted(
             assert_never(change)
 
 
-def _wanted_file(change: WriteFile, found: Object, accounts: Accounts) -> RegularFile:
+def _wanted_file(change: WriteFile, found: FileObject, accounts: Accounts) -> RegularFile:
     _refuse_directory(change.path, found)
     content = change.content
     digest = content.sha256
@@ -191,7 +195,7 @@ def _wanted_file(change: WriteFile, found: Object, accounts: Accounts) -> Regula
     return RegularFile(_metadata(change, kept, _FILE_MODE, accounts), content.size, digest)
 
 
-def _edited(change: EditFile, found: Object) -> RegularFile:
+def _edited(change: EditFile, found: FileObject) -> RegularFile:
     if not isinstance(found, RegularFile):
         raise HostError("there is no file to edit", path=change.path)
     if found.sha256 == change.content.sha256:
@@ -202,7 +206,7 @@ def _edited(change: EditFile, found: Object) -> RegularFile:
     return RegularFile(metadata, change.content.size, change.content.sha256)
 
 
-def _wanted_symlink(change: MakeSymlink, found: Object, accounts: Accounts) -> Symlink:
+def _wanted_symlink(change: MakeSymlink, found: FileObject, accounts: Accounts) -> Symlink:
     _refuse_directory(change.path, found)
     kept = found.metadata if isinstance(found, Symlink) else Metadata(0o777, 0, 0)
     uid = kept.uid if change.owner is None else accounts.uid(change.owner)
@@ -237,12 +241,12 @@ def _without_capability(metadata: Metadata) -> Metadata:
     return msgspec.structs.replace(metadata, xattrs=tuple(pair for pair in metadata.xattrs if pair[0] != _CAPABILITY))
 
 
-def _refuse_directory(path: str, found: Object) -> None:
+def _refuse_directory(path: str, found: FileObject) -> None:
     if isinstance(found, Directory):
         raise HostError("a directory is in the way", path=path, hint="remove it in a step of its own")
 
 
-def _refuse_in_the_way(path: str, found: Object, allowed: type) -> None:
+def _refuse_in_the_way(path: str, found: FileObject, allowed: type) -> None:
     if not isinstance(found, Absent | allowed):
         raise HostError("something that is not a directory is in the way", path=path, hint="remove it first")
 
@@ -289,19 +293,23 @@ def _resolve_hardlink(change: MakeHardlink, host: Reading) -> Effect | None:
 
 
 def _resolve_unit(change: SetUnit, host: Reading) -> Effect | None:
-    state = host.units.state(change.unit)
-    enabled = change.enabled if change.enabled not in (None, state.enabled) else None
-    is_active = state.active == "active"
-    active = change.active if change.active is not None and change.active != is_active else None
-    if enabled is None and active is None:
+    name = unit_name(change.unit)
+    found = observe(host, name)
+    if not isinstance(found, Unit):
+        raise HostError(f"there is no unit {change.unit}")
+    wanted = Unit(
+        found.enabled if change.enabled is None else change.enabled,
+        found.active if change.active is None else "active" if change.active else "inactive",
+    )
+    if wanted == found:
         return None
-    previous = state.enabled if state.enabled in ("enabled", "disabled", "masked") else "disabled"
+    previous = found.enabled if found.enabled in ("enabled", "disabled", "masked") else "disabled"
     back = SetUnit(
         unit=change.unit,
-        enabled=previous if enabled is not None else None,  # type: ignore[arg-type]  # narrowed by the test above
-        active=is_active if active is not None else None,
+        enabled=cast("UnitFileState", previous) if wanted.enabled != found.enabled else None,
+        active=found.active == "active" if wanted.active != found.active else None,
     )
-    return Effect((), (), Undo("exact", describe(back), (back,)))
+    return Effect((At(name, found),), (At(name, wanted),), Undo("exact", describe(back), (back,)))
 
 
 def _resolve_packages(change: SetPackages, host: Reading) -> Effect | None:
@@ -314,7 +322,13 @@ def _resolve_packages(change: SetPackages, host: Reading) -> Effect | None:
         install=tuple(sorted((name, installed[name]) for name in {*surplus, *dict(missing)} if name in installed)),
         remove=tuple(name for name, _ in missing if name not in installed),
     )
-    return Effect((), (), Undo("exact", describe(back), (back,)))
+    touched = sorted({*dict(missing), *surplus})
+    after = {**installed, **dict(missing)}
+    return Effect(
+        tuple(At(package_name(name), observe(host, package_name(name))) for name in touched),
+        tuple(At(package_name(name), ABSENT if name in surplus else Package(after[name])) for name in touched),
+        Undo("exact", describe(back), (back,)),
+    )
 
 
 # ---- commands -----------------------------------------------------------------------------------------------------

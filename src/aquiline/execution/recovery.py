@@ -20,24 +20,22 @@ from aquiline.changes.kinds import (
     Restore,
     RunCommand,
     RunScript,
-    SetPackages,
-    SetUnit,
     WriteFile,
 )
 from aquiline.changes.perform import (
-    FILE_KINDS,
     OPAQUE_KINDS,
     REACTION_KINDS,
+    STATE_KINDS,
     Preimages,
     keeps_inode,
     label_of,
     probe_says_yes,
     remove_leftovers,
 )
-from aquiline.changes.resolve import resolve
 from aquiline.changes.steps import Step
 from aquiline.errors import NotPossibleHere
-from aquiline.host.objects import Absent, At, Metadata, Object, RegularFile, without_times
+from aquiline.host.naming import observe
+from aquiline.host.objects import Absent, At, Metadata, Object, RegularFile, System, without_times
 from aquiline.host.protocol import Host, Reading
 from aquiline.journal.records import Outcome, StepName, StepRecord
 from aquiline.journal.store import Journal
@@ -83,15 +81,12 @@ def foresee(records: Iterable[StepRecord], host: Reading, preimages: Preimages) 
 def _settle(record: StepRecord, host: Reading, preimages: Preimages, assumption: Assumption | None) -> Settled:
     step = record.known
     change = step.change
-    if isinstance(change, FILE_KINDS):
-        settled = settle_file(record, host, preimages)
+    if isinstance(change, STATE_KINDS):
+        settled = settle_state(record, host, preimages)
     elif isinstance(change, REACTION_KINDS):
         return Settled(record, "not-done", "a reaction that did not come back is owed")
     elif isinstance(change, OPAQUE_KINDS):
         settled = _settle_opaque(record, change, host)
-    elif isinstance(change, SetUnit | SetPackages):
-        is_done = resolve(change, host) is None
-        return Settled(record, "done" if is_done else "not-done", "by the state that is there")
     else:
         return Settled(record, "not-done", "it changes nothing")
     if settled.verdict != "in-doubt" or assumption is None:
@@ -100,13 +95,13 @@ def _settle(record: StepRecord, host: Reading, preimages: Preimages, assumption:
     return Settled(record, verdict, "because a person said so", settled.observed)
 
 
-def settle_file(record: StepRecord, host: Reading, preimages: Preimages) -> Settled:
+def settle_state(record: StepRecord, host: Reading, preimages: Preimages) -> Settled:
     """Decide a step that changes one object, from what stands there."""
     step = record.known
-    found = tuple(At(at.path, host.observe(at.path)) for at in step.after)
+    found = tuple(At(at.path, observe(host, at.path)) for at in step.after)
     if isinstance(step.change, MakeHardlink):
         return _settle_hardlink(record, step.change, host, found)
-    is_before = all(_alike(host.observe(at.path), at.object) for at in step.before)
+    is_before = all(_alike(observe(host, at.path), at.object) for at in step.before)
     is_after = all(_alike(one.object, at.object) for one, at in zip(found, step.after, strict=True))
     if is_after and not is_before:
         if keeps_inode(step) and not _has_time(found[0].object, step.after[0].object):
@@ -127,7 +122,7 @@ def _alike(found: Object, expected: Object) -> bool:
 
 def _has_time(found: Object, expected: Object) -> bool:
     """Whether `found` has the time that is expected, where one is."""
-    if isinstance(found, Absent) or isinstance(expected, Absent):
+    if isinstance(found, Absent | System) or isinstance(expected, Absent | System):
         return True
     return expected.metadata.mtime_ns in (0, found.metadata.mtime_ns)
 
@@ -150,7 +145,7 @@ def is_half_way(step: Step, found: Object, host: Reading, preimages: Preimages) 
     is as it was or as it was to become.
     """
     change, before, after = step.change, step.before[0].object, step.after[0].object
-    if isinstance(found, Absent) or isinstance(before, Absent) or isinstance(after, Absent):
+    if isinstance(found, Absent | System) or isinstance(before, Absent | System) or isinstance(after, Absent | System):
         return False
     if isinstance(change, Restore) and change.kept:
         return _alike(found, host.observe_kept(change.kept, change.path))

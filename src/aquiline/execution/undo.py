@@ -16,6 +16,7 @@ import msgspec
 from merge3 import Merge3
 
 from aquiline import __version__
+from aquiline.changes.compare import differences
 from aquiline.changes.describe import describe, describe_undo
 from aquiline.changes.digests import digests
 from aquiline.changes.kinds import (
@@ -26,15 +27,18 @@ from aquiline.changes.kinds import (
     Move,
     Reaction,
     Restore,
+    SetPackages,
+    SetUnit,
     Stored,
     WriteFile,
 )
-from aquiline.changes.perform import FILE_KINDS, OPAQUE_KINDS, REACTION_KINDS, Preimages, probe_says_yes
+from aquiline.changes.perform import OPAQUE_KINDS, REACTION_KINDS, STATE_KINDS, Preimages, probe_says_yes, set_unit
 from aquiline.changes.resolve import KEPT_INODE, resolve
 from aquiline.changes.steps import Cause, Coverage, Plan, Step, Undo, UndoClass
 from aquiline.changes.text import text_of
 from aquiline.errors import AquilineError, HostError
-from aquiline.host.objects import ABSENT, Absent, At, Directory, Object, RegularFile, without_times
+from aquiline.host.naming import observe
+from aquiline.host.objects import ABSENT, Absent, At, Directory, Object, RegularFile, System, file_object, without_times
 from aquiline.host.overlay import Overlay
 from aquiline.host.protocol import Reading
 from aquiline.journal.records import StepRecord
@@ -175,7 +179,7 @@ class _UndoPlanner:
         if any(self._never_undone(at.path) for at in step.after):
             self._stay(record, "this host's policy says that it is never taken back", chosen=True)
             return
-        if isinstance(step.change, FILE_KINDS) and not self._may_touch(record):
+        if isinstance(step.change, STATE_KINDS) and not self._may_touch(record):
             return
         for change in undo.changes:
             self._add(record, named(record, change) if isinstance(change, Restore) else change)
@@ -242,8 +246,14 @@ class _UndoPlanner:
         if isinstance(change, Move):
             self._overlay.move(change.source, change.destination)
             return
+        if isinstance(change, SetUnit):
+            set_unit(change, self._overlay)
+            return
+        if isinstance(change, SetPackages):
+            self._overlay.packages.transact(dict(change.install), change.remove)
+            return
         for at in after:
-            self._overlay.remember(at.path, at.object, self._source(change, at.object))
+            self._overlay.remember(at.path, file_object(at), self._source(change, at.object))
 
     def _source(self, change: Change, wanted: Object) -> bytes | Callable[[], Iterator[bytes]] | None:
         if isinstance(change, WriteFile) and isinstance(change.content, Inline):
@@ -265,7 +275,7 @@ class _UndoPlanner:
             return False
         found_conflicts = False
         for path, was_left in left.items():
-            found = self._overlay.observe(path)
+            found = observe(self._overlay, path)
             if without_times(found) == without_times(was_left):
                 if not self._may_remove(record, path, found, restores.get(path, ABSENT)):
                     found_conflicts = True
@@ -312,7 +322,7 @@ class _UndoPlanner:
         self._conflicts.append(
             Conflict(
                 path, record.run, record.number, record.description, left, found, wanted,
-                tuple(differences(left, found)), record.known.secret, no_merge,
+                tuple(one.what for one in differences(left, found)), record.known.secret, no_merge,
             )
         )  # fmt: skip
         return False
@@ -444,27 +454,5 @@ def named(record: StepRecord, change: Restore) -> Restore:
     return change
 
 
-def differences(left: Object, found: Object) -> Iterable[str]:
-    """Return in words what of an object is not as it was left (D13)."""
-    if type(left) is not type(found):
-        yield f"it was {_noun(left)}, it is {_noun(found)}"
-        return
-    if isinstance(left, Absent) or isinstance(found, Absent):
-        return
-    if isinstance(left, RegularFile) and isinstance(found, RegularFile) and left.sha256 != found.sha256:
-        yield "content"
-    if getattr(left, "target", "") != getattr(found, "target", ""):
-        yield "link target"
-    for name in ("uid", "gid", "mode", "xattrs"):
-        if getattr(left.metadata, name) != getattr(found.metadata, name):
-            yield {"uid": "owner", "gid": "group", "xattrs": "ACL or attributes"}.get(name, name)
-
-
-def _noun(found: Object) -> str:
-    return {"Absent": "absent", "RegularFile": "a file", "Directory": "a directory", "Symlink": "a symbolic link"}.get(
-        type(found).__name__, "a special file"
-    )
-
-
 def _time_of(found: Object) -> int:
-    return 0 if isinstance(found, Absent) else found.metadata.mtime_ns
+    return 0 if isinstance(found, Absent | System) else found.metadata.mtime_ns

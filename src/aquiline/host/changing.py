@@ -28,7 +28,7 @@ from aquiline.host.attributes import SELINUX, attributes, give, metadata, set_mt
 from aquiline.host.labels import PolicyLabels
 from aquiline.host.looking import Looking, open_quietly, unopened
 from aquiline.host.mounts import refuse_network
-from aquiline.host.objects import Directory, Metadata, Object, Present, RegularFile, Special, Symlink
+from aquiline.host.objects import Directory, FileObject, Metadata, Present, RegularFile, Special, Symlink
 from aquiline.host.protocol import Staged
 from aquiline.host.refusals import refused
 from aquiline.host.replaced import Replaced
@@ -178,7 +178,7 @@ class Changing(Looking):
         except OSError as error:
             raise refused(error, path, "remove it", at=at, name=name) from error
 
-    def write_in_place(self, path: str, content: Iterable[bytes], metadata: Metadata) -> Object:
+    def write_in_place(self, path: str, content: Iterable[bytes], metadata: Metadata) -> FileObject:
         """Overwrite an existing file and give it `metadata`, durably.
 
         Where that changes who may do what, the file is emptied and given its metadata before the new content comes, so
@@ -526,7 +526,7 @@ def _move(source: int, name: str, at: int, new_name: str) -> None:
 # ---- in place, durable --------------------------------------------------------------------------------------------
 
 
-def _write_in_place(descriptor: int, path: str, content: Iterable[bytes], wanted: Metadata) -> Object:
+def _write_in_place(descriptor: int, path: str, content: Iterable[bytes], wanted: Metadata) -> FileObject:
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         raise HostError("is not a regular file, so it cannot be written in place", path=path)

@@ -15,7 +15,7 @@ from typing import Literal, NoReturn
 import msgspec
 
 from aquiline.errors import HostError
-from aquiline.host.objects import Metadata, Object, Present, RegularFile, Status, sha256
+from aquiline.host.objects import FileObject, Metadata, Present, RegularFile, Status, sha256
 from aquiline.host.protocol import Accounts, Command, Completed, Host, Packages, Staged, Units, UnitState
 
 
@@ -80,10 +80,10 @@ class FaultyHost:
     def status(self, path: str) -> Status | None:
         return self._alive.status(path)
 
-    def observe(self, path: str) -> Object:
+    def observe(self, path: str) -> FileObject:
         return self._alive.observe(path)
 
-    def observe_kept(self, name: str, path: str) -> Object:
+    def observe_kept(self, name: str, path: str) -> FileObject:
         return self._alive.observe_kept(name, path)
 
     def read(self, path: str) -> bytes:
@@ -122,7 +122,7 @@ class FaultyHost:
         with self.effect(f"discard {path}"):
             self.base.discard(path, label)
 
-    def write_in_place(self, path: str, content: Iterable[bytes], metadata: Metadata) -> Object:
+    def write_in_place(self, path: str, content: Iterable[bytes], metadata: Metadata) -> FileObject:
         if self._tears_now:
             self.base.write_in_place(path, [_half(content)], metadata)
         with self.effect(f"write in place {path}"):

@@ -13,7 +13,7 @@ from pathlib import Path
 from aquiline.errors import HostError, UnsafePath
 from aquiline.host.changing import Changing
 from aquiline.host.looking import observed
-from aquiline.host.objects import ABSENT, Directory, Metadata, Object
+from aquiline.host.objects import ABSENT, Directory, FileObject, Metadata
 
 #: Where kept inodes lie on a file system that the state directory is not on.
 FOLDER = ".aquiline-links"
@@ -52,7 +52,7 @@ class Keeping(Changing):
         finally:
             os.close(folder)
 
-    def observe_kept(self, name: str, path: str) -> Object:
+    def observe_kept(self, name: str, path: str) -> FileObject:
         try:
             return observed(self._folder(path, make=False), name)
         except (FileNotFoundError, HostError):

@@ -23,8 +23,8 @@ from aquiline.host.attributes import attributes, metadata
 from aquiline.host.objects import (
     ABSENT,
     Directory,
+    FileObject,
     Metadata,
-    Object,
     RegularFile,
     Special,
     SpecialType,
@@ -94,7 +94,7 @@ class Looking:
             inode=(found.st_dev, found.st_ino),
         )
 
-    def observe(self, path: str) -> Object:
+    def observe(self, path: str) -> FileObject:
         found = self._observe_in_kept_directory(path)
         if found is not None:
             return found
@@ -179,7 +179,7 @@ class Looking:
         raise HostError(f"is a {_type(found.st_mode)}, not a regular file", path=path)
 
 
-def observed(at: int, name: str) -> Object:
+def observed(at: int, name: str) -> FileObject:
     """Return what stands at `name` in the directory `at`. Raise `FileNotFoundError` where nothing does."""
     for _ in range(_TRIES):
         try:
@@ -190,7 +190,7 @@ def observed(at: int, name: str) -> Object:
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
-def _observed(at: int, name: str) -> Object:
+def _observed(at: int, name: str) -> FileObject:
     found = os.lstat(name, dir_fd=at)
     kind = found.st_mode & 0o170000
     if kind == stat.S_IFREG:

@@ -68,17 +68,57 @@ class Special(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type",
     device: int = 0
 
 
-Object = Absent | RegularFile | Directory | Symlink | Special
+class Unit(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="unit"):
+    """A unit of the service manager, named ``unit:NAME``."""
+
+    #: As `systemctl is-enabled` says: enabled, disabled, masked, static, …
+    enabled: str
+    #: As `systemctl is-active` says: active, inactive, failed, …; empty where nothing runs: below an offline root.
+    active: str = ""
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="record"):
+    """An entry of an account database, named ``passwd:alice`` or ``group:wheel``."""
+
+    #: The whole line, its end left out.
+    line: str
+
+
+class Package(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="package"):
+    """A package that the package manager knows, named ``package:NAME`` (dpkg: ``package:NAME:ARCHITECTURE``)."""
+
+    #: Full version; empty where only its configuration files are left.
+    version: str
+    #: As dpkg says: installed, config-files, half-configured, …; rpm knows installed only.
+    status: str = "installed"
+    #: It came as somebody's dependency, and goes when nobody needs it.
+    auto: bool = False
+    #: It is kept at its version.
+    hold: bool = False
+
+
+System = Unit | Record | Package
+FileObject = Absent | RegularFile | Directory | Symlink | Special
+#: What may stand at a path, or be known by a kind and a name.
+Object = FileObject | System
 Present = RegularFile | Directory | Symlink | Special
 
 ABSENT = Absent()
 
 
 class At(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An object at its path."""
+    """An object by its name."""
 
+    #: An absolute path, or a kind and a name: ``unit:nginx.service``, ``passwd:alice``, ``package:curl``.
     path: str
     object: Object
+
+
+def file_object(at: At) -> FileObject:
+    """Return the object at a path; `at` must not name a unit, record or package."""
+    if isinstance(at.object, System):
+        raise TypeError(f"{at.path} is not in the file tree")
+    return at.object
 
 
 class Status(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -106,7 +146,7 @@ def without_times(found: Object) -> Object:
     A directory's mtime changes with every entry made in it, so no comparison of directories may look at it.
     """
     match found:
-        case Absent():
+        case Absent() | Unit() | Record() | Package():
             return found
         case RegularFile():
             return msgspec.structs.replace(found, metadata=_timeless(found.metadata), links=1)

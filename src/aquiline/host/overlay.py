@@ -15,7 +15,7 @@ import msgspec
 
 from aquiline.errors import HostError, UnknownUntilRun
 from aquiline.host.accounts import numbers
-from aquiline.host.objects import ABSENT, Object, RegularFile
+from aquiline.host.objects import ABSENT, FileObject, RegularFile
 from aquiline.host.protocol import Accounts, Command, Completed, Packages, Reading, Units, UnitState
 from aquiline.host.tree import Inode, Tree, Undone
 
@@ -108,7 +108,7 @@ class Overlay(Tree):
         if self.on_read is not None:
             self.on_read(what)
 
-    def would_be(self, path: str) -> Object | None:
+    def would_be(self, path: str) -> FileObject | None:
         """Return the object remembered for `path`, None where it is as the base has it."""
         self._reading(path)
         place = self._place(path)
@@ -124,7 +124,7 @@ class _OverlayAccounts:
     def __init__(self, overlay: Overlay) -> None:
         self._overlay = overlay
         #: By path: the object that was parsed, and what it held.
-        self._parsed: dict[str, tuple[Object, dict[str, int]]] = {}
+        self._parsed: dict[str, tuple[FileObject, dict[str, int]]] = {}
 
     def uid(self, user: str | int) -> int:
         return user if isinstance(user, int) else self._number("/etc/passwd", user, self._overlay.base.accounts.uid)
@@ -143,7 +143,7 @@ class _OverlayAccounts:
             raise HostError(f"no {name} will be in it", path=path)
         return in_base(name)  # not an account of these files: a directory service may know it
 
-    def _names(self, path: str, would_be: Object) -> dict[str, int]:
+    def _names(self, path: str, would_be: FileObject) -> dict[str, int]:
         if path not in self._parsed or self._parsed[path][0] is not would_be:
             content = self._overlay.read(path) if isinstance(would_be, RegularFile) else b""
             self._parsed[path] = (would_be, numbers(content))

@@ -20,7 +20,7 @@ from typing import Protocol
 
 import msgspec
 
-from aquiline.host.objects import Metadata, Object, Present, Status
+from aquiline.host.objects import FileObject, Metadata, Present, Status
 
 
 class Command(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -118,7 +118,7 @@ class Reading(Protocol):
         """Return the cheap part of what stands at `path` itself (links are not followed), None where nothing does."""
         ...
 
-    def observe(self, path: str) -> Object:
+    def observe(self, path: str) -> FileObject:
         """Return what stands at `path` itself, content digest and extended attributes included.
 
         MUST NOT change the atime of what it reads. A missing parent, or one that is no directory, is `Absent`.
@@ -140,7 +140,7 @@ class Reading(Protocol):
         """
         ...
 
-    def observe_kept(self, name: str, path: str) -> Object:
+    def observe_kept(self, name: str, path: str) -> FileObject:
         """Return the inode kept as `name` for `path`, `Absent` where none is kept."""
         ...
 
@@ -180,7 +180,7 @@ class Host(Reading, Protocol):
         """Remove what `stage(path, …, label)` may have left. Nothing there is success."""
         ...
 
-    def write_in_place(self, path: str, content: Iterable[bytes], metadata: Metadata) -> Object:
+    def write_in_place(self, path: str, content: Iterable[bytes], metadata: Metadata) -> FileObject:
         """Overwrite an existing file without replacing its inode: for mount points and where asked. Not atomic."""
         ...
 

@@ -30,8 +30,8 @@ from aquiline.host.objects import (
     ABSENT,
     Absent,
     Directory,
+    FileObject,
     Metadata,
-    Object,
     Present,
     RegularFile,
     Special,
@@ -152,7 +152,7 @@ class Tree:
         inode = self._child(directory, name)
         return None if inode is None else self._status(inode)
 
-    def observe(self, path: str) -> Object:
+    def observe(self, path: str) -> FileObject:
         place = self._look(path)
         if place is None:
             return ABSENT
@@ -165,7 +165,7 @@ class Tree:
         inode = self._child(directory, name)
         return ABSENT if inode is None else self._object(inode)
 
-    def observe_kept(self, name: str, path: str) -> Object:
+    def observe_kept(self, name: str, path: str) -> FileObject:
         if name in self._kept:
             return self._object(self._kept[name])
         return self._base.observe_kept(name, path) if self._base is not None else ABSENT
@@ -226,7 +226,7 @@ class Tree:
             self._displace(directory, temporary)
             self._put(directory, temporary, _beside(at, temporary), None)
 
-    def write_in_place(self, path: str, content: Iterable[bytes], metadata: Metadata) -> Object:
+    def write_in_place(self, path: str, content: Iterable[bytes], metadata: Metadata) -> FileObject:
         inode = self._existing(path)
         if inode.type != "file":
             raise HostError(f"found a {inode.type}, expected a regular file", path=path)
@@ -316,7 +316,7 @@ class Tree:
 
     # ---- remembering without effects ------------------------------------------------------------------------------
 
-    def remember(self, path: str, wanted: Object, source: Source, *, in_place: bool = False) -> None:
+    def remember(self, path: str, wanted: FileObject, source: Source, *, in_place: bool = False) -> None:
         """Put `wanted` at `path` as if it had been staged and published, in constant time and without its content.
 
         `source` is asked for the content of a regular file when somebody reads it. The caller has observed what
@@ -471,7 +471,7 @@ class Tree:
         """Return the names in a directory that somebody reads, which stands at `at`."""
         return tuple(sorted(self._names(directory)))
 
-    def _may_be_shared(self, found: Object) -> bool:
+    def _may_be_shared(self, found: FileObject) -> bool:
         """Return whether an object of the base may have another name through which it was changed here."""
         match found:
             case RegularFile():
@@ -494,8 +494,8 @@ class Tree:
 
     # ---- from inode to value --------------------------------------------------------------------------------------
 
-    def _object(self, inode: Inode) -> Object:
-        found: Object
+    def _object(self, inode: Inode) -> FileObject:
+        found: FileObject
         if inode.object is not None:
             found = inode.object
         else:

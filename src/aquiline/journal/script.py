@@ -36,7 +36,8 @@ from aquiline.changes.kinds import (
 from aquiline.changes.perform import keeps_inode
 from aquiline.changes.steps import Step
 from aquiline.errors import HostError
-from aquiline.host.objects import Absent, Directory, Object, RegularFile, Symlink, sha256
+from aquiline.host.naming import is_path
+from aquiline.host.objects import Absent, Directory, Object, Present, RegularFile, Symlink, System, file_object, sha256
 from aquiline.journal import shell
 from aquiline.journal.state import StateDirectory, make_durable
 
@@ -173,11 +174,11 @@ class UndoScript:
 
     def _gate(self, text: shell.Text, step: Step) -> list[str]:
         """Add what decides whether the step is to be taken back; return a function that this needs."""
-        before = {at.path: at.object for at in step.before}
-        changed = [at for at in step.after if before.get(at.path) != at.object]
+        before = {at.path: file_object(at) for at in step.before if is_path(at.path)}
+        changed = [at for at in step.after if is_path(at.path) and before.get(at.path) != at.object]
         if changed:
             for at in changed:
-                text.call("aq_guard", at.path, shell.guard(at.object), shell.guard(before.get(at.path)))
+                text.call("aq_guard", at.path, shell.guard(file_object(at)), shell.guard(before.get(at.path)))
             text.lines.append("aq_decide || return 0")
             return []
         if all(isinstance(change, _REACTIONS) for change in step.undo.changes) and step.undo.changes:
@@ -256,7 +257,7 @@ def _forward(step: Step, shells: Shells) -> list[str]:
         text.call("aq_fail", f"it holds a secret, which is not written here: {shell.shown(step.description)}")
     else:
         text.lines.append("aq_go || return 0")
-        shell.do(text, step.change, {at.path: at.object for at in step.after}, shells.name)
+        shell.do(text, step.change, {at.path: file_object(at) for at in step.after if is_path(at.path)}, shells.name)
     return [*text.lines, "}"]
 
 
@@ -319,7 +320,7 @@ class Shells:
 
         Raises `HostError` where the file system of the state directory cannot hold them.
         """
-        if isinstance(found, Absent) or not found.metadata.xattrs:
+        if isinstance(found, Absent | System) or not found.metadata.xattrs:
             return ""
         kind = type(found).__name__.lower()
         target = found.target if isinstance(found, Symlink) else ""
@@ -334,8 +335,7 @@ class Shells:
                 raise HostError(message, path=str(place)) from error
         return name
 
-    def _make(self, place: Path, found: RegularFile | Directory | Symlink | Object) -> None:
-        assert not isinstance(found, Absent)
+    def _make(self, place: Path, found: Present) -> None:
         temporary = place.with_name(f".new-{place.name}")
         _remove(temporary)
         if isinstance(found, Symlink):

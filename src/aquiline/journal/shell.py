@@ -42,7 +42,16 @@ from aquiline.changes.kinds import (
     Validate,
     WriteFile,
 )
-from aquiline.host.objects import Absent, Directory, Metadata, Object, RegularFile, Special, Symlink, sha256
+from aquiline.host.objects import (
+    Absent,
+    Directory,
+    FileObject,
+    Metadata,
+    RegularFile,
+    Special,
+    Symlink,
+    sha256,
+)
 
 #: The search path of commands (as `aquiline.host` runs them).
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -63,7 +72,7 @@ _PYTHON_RUNNER = (
 #: What a shell's printf takes in its stride at once.
 _PIECE = 4096
 
-Shells = Callable[[Object], str]
+Shells = Callable[[FileObject], str]
 """Makes the object that carries the extended attributes of another; returns its name, empty where there are none."""
 
 
@@ -130,7 +139,7 @@ def shown(text: str) -> str:
 # ---- objects ------------------------------------------------------------------------------------------------------
 
 
-def guard(found: Object | None) -> str:
+def guard(found: FileObject | None) -> str:
     """Return an object in the words of ``aq_look``: what conflicts compare but for attributes; ``-`` where unknown."""
     match found:
         case None:
@@ -167,7 +176,7 @@ def _dress(metadata: Metadata, shell: str, *, exact: bool) -> tuple[str, ...]:
 
 
 def put_back(
-    text: Text, path: str, found: Object, *, kept: str, same: Literal["", "1", "strip"], shells: Shells
+    text: Text, path: str, found: FileObject, *, kept: str, same: Literal["", "1", "strip"], shells: Shells
 ) -> None:
     """Add what restores `found` at `path`."""
     match found:
@@ -178,7 +187,7 @@ def put_back(
             make(text, path, found, shells=shells, exact=True)
 
 
-def make(text: Text, path: str, wanted: Object, *, shells: Shells, exact: bool = False) -> None:
+def make(text: Text, path: str, wanted: FileObject, *, shells: Shells, exact: bool = False) -> None:
     """Add what makes `wanted` at `path`; of a regular file the content is staged already."""
     match wanted:
         case Absent():
@@ -218,7 +227,7 @@ def stage_content(text: Text, path: str, content: Content) -> None:
 # ---- changes ------------------------------------------------------------------------------------------------------
 
 
-def do(text: Text, change: Change, after: Mapping[str, Object], shells: Shells) -> None:
+def do(text: Text, change: Change, after: Mapping[str, FileObject], shells: Shells) -> None:
     """Add what does `change`; `after` says what it makes of each path, as far as that is known."""
     path = getattr(change, "path", "")
     match change:
@@ -244,7 +253,7 @@ def do(text: Text, change: Change, after: Mapping[str, Object], shells: Shells) 
 def _make_or_guess(
     text: Text,
     change: WriteFile | EditFile | MakeDirectory | MakeSymlink | MakeSpecial | SetMetadata,
-    after: Mapping[str, Object],
+    after: Mapping[str, FileObject],
     shells: Shells,
 ) -> None:
     known = after.get(change.path)
@@ -256,7 +265,7 @@ def _make_or_guess(
         _make_open(text, change)
 
 
-def _set_metadata(text: Text, change: SetMetadata, known: Object | None, shells: Shells) -> None:
+def _set_metadata(text: Text, change: SetMetadata, known: FileObject | None, shells: Shells) -> None:
     text.call("aq_was", change.path, "644")
     if known is None or isinstance(known, Absent):
         text.call("aq_dress", Raw('"$aq_t"'), *_open_dress(change), orelse=f" || aq_fail {quoted(shown(change.path))}")

@@ -52,13 +52,14 @@ from aquiline.changes.perform import (
     is_run_here,
     perform_validation,
     probe_says_yes,
+    set_unit,
 )
 from aquiline.changes.redact import is_secret
 from aquiline.changes.resolve import Effect, resolve
 from aquiline.changes.scratch import Scratch
 from aquiline.changes.steps import Cause, ComponentReport, ComponentState, Coverage, Plan, Probed, Step, Undo
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, ProfileError, StepFailed, UnknownUntilRun
-from aquiline.host.objects import ABSENT, At, Directory, Metadata, RegularFile, sha256, without_times
+from aquiline.host.objects import ABSENT, At, Directory, Metadata, RegularFile, file_object, sha256, without_times
 from aquiline.host.overlay import Overlay
 from aquiline.host.protocol import Completed, Reading
 from aquiline.planning.component import Component, Note, Task, Yielded
@@ -531,17 +532,14 @@ class _Planner:
             case MakeHardlink():
                 self._overlay.link(change.path, change.existing, "plan")
             case SetUnit():
-                if change.enabled is not None:
-                    self._overlay.units.set_enabled(change.unit, change.enabled)
-                if change.active is not None:
-                    self._overlay.units.set_active(change.unit, change.active)
+                set_unit(change, self._overlay)
             case SetPackages():
                 self._overlay.packages.transact(dict(change.install), change.remove)
             case WriteFile() | EditFile():
-                self._overlay.remember(effect.after[0].path, effect.after[0].object, self._source(change))
+                self._overlay.remember(effect.after[0].path, file_object(effect.after[0]), self._source(change))
             case _:
                 at = effect.after[0]
-                self._overlay.remember(at.path, at.object, None)
+                self._overlay.remember(at.path, file_object(at), None)
                 if at.object == ABSENT:
                     self._parents.discard(at.path)
 

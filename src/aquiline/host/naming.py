@@ -1,0 +1,41 @@
+"""What any object is called, and how to look at it by that name.
+
+A file is called by its path. What is not in the file tree is called by its kind and its name: ``unit:nginx.service``,
+``passwd:alice``, ``group:wheel``, ``package:curl``. So a step, a conflict, `blame` and `verify` treat all alike.
+"""
+
+from __future__ import annotations
+
+from aquiline.host.objects import ABSENT, Object, Package, Unit
+from aquiline.host.protocol import Reading
+
+
+def is_path(name: str) -> bool:
+    """Return whether `name` is that of an object in the file tree."""
+    return name.startswith("/")
+
+
+def unit_name(unit: str) -> str:
+    """Return what the unit is called among all objects."""
+    return f"unit:{unit}"
+
+
+def package_name(package: str) -> str:
+    """Return what the package is called among all objects."""
+    return f"package:{package}"
+
+
+def observe(host: Reading, name: str) -> Object:
+    """Return the object that is called `name`; raises what looking at it raises, `ValueError` for no such kind."""
+    if is_path(name):
+        return host.observe(name)
+    kind, _, rest = name.partition(":")
+    match kind:
+        case "unit":
+            state = host.units.state(rest)
+            return Unit(state.enabled, state.active) if state.exists else ABSENT
+        case "package":
+            version = host.packages.installed().get(rest)
+            return Package(version) if version is not None else ABSENT
+        case _:
+            raise ValueError(f"there is no kind of object {kind!r}: {name}")
