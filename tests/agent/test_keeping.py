@@ -183,7 +183,7 @@ def test_verify_says_what_drifted(site: Site, capsys: pytest.CaptureFixture[str]
 
     assert (0, "1 objects: 1 as a run left them, 0 drifted\n") == clean
     assert 3 == status
-    assert f"  /etc/motd: content: 4 bytes then, 5 now; left by {run}/1\n" in text
+    assert f"  /etc/motd: content: 4 bytes then, 5 bytes now; left by {run}/1\n" in text
     assert 0 == ask(site, capsys, "verify")[0]
     assert ["/etc/motd"] == [one["path"] for one in json.loads(ask(site, capsys, "verify", "--json")[1])["drift"]]
 

@@ -140,7 +140,7 @@ def test_drift_of_a_secret_shows_no_content(secretive: Site, wanted: Path, capsy
     text += said(secretive, capsys, "blame", "/etc/private")
     text += said(secretive, capsys, "blame", "/etc/declared", "--json")
 
-    assert "/etc/private (secret): content: 21 bytes then, 39 now; mode: 0600 then, 0644 now" in text
+    assert "/etc/private (secret): content: 21 bytes then, 39 bytes now; mode: 0600 then, 0644 now" in text
     assert [] == traces(text)
 
 
