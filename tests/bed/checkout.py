@@ -1,0 +1,42 @@
+"""This checkout's aquiline, installed for the python3 of the base trees."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from functools import cache as once
+from pathlib import Path
+
+from .base import built, cache, run_or_miss
+
+TOP = Path(__file__).parents[2]
+#: The python3 of the base trees.
+PYTHON = "3.11"
+
+
+@once
+def installed() -> Path:
+    """Return a directory whose ``lib`` holds aquiline as the checkout has it, and all it needs; built once a state."""
+
+    def install(half: Path) -> None:
+        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+        run_or_miss([*pip, "wheel", "--no-deps", "--wheel-dir", str(half), str(TOP)], "a wheel of this checkout")
+        wheel = next(half.glob("aquiline-*.whl"))
+        foreign = [
+            "--only-binary=:all:",
+            f"--python-version={PYTHON}",
+            f"--platform=manylinux2014_{platform.machine()}",
+        ]
+        run_or_miss([*pip, "install", *foreign, "--target", str(half / "lib"), str(wheel)], "aquiline's dependencies")
+
+    return built(cache() / "aquiline" / digest(), install)
+
+
+def digest() -> str:
+    """Return the digest of all that the wheel is made of."""
+    found = hashlib.sha256()
+    for path in sorted([*(TOP / "src").rglob("*"), TOP / "pyproject.toml", TOP / "README.md"]):
+        if path.is_file() and path.suffix != ".pyc":
+            found.update(f"{path.relative_to(TOP)}\0".encode() + path.read_bytes())
+    return found.hexdigest()[:16]

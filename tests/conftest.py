@@ -1,0 +1,82 @@
+"""Real hosts for whoever asks for them; tests that do are slow, and skipped where a machine cannot have hosts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.bed.base import RPM, Missing
+from tests.bed.host import Bed, BedHost
+from tests.bed.repository import AptRepository, DnfRepository
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that has a real host as slow."""
+    for item in items:
+        if "bed" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session")
+def bed_of_process() -> Iterator[Bed]:
+    """The bed of this test process; where there can be none: skip, naming what is missing, or fail in CI."""
+    try:
+        made = Bed()
+    except Missing as missing:
+        cannot_have_hosts(missing)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bed(bed_of_process: Bed) -> Iterator[Bed]:
+    """A bed for hosts of any number: `bed.host("name")`. They are gone after the test."""
+    try:
+        yield bed_of_process
+    finally:
+        bed_of_process.clear()
+
+
+def cannot_have_hosts(missing: Missing) -> None:
+    says = f"no hosts on this machine; missing: {missing}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(says)
+    pytest.skip(says)
+
+
+def made_host(bed: Bed, recipe_of: str = "debian") -> BedHost:
+    try:
+        return bed.host("host", RPM) if recipe_of == "rpm" else bed.host("host")
+    except Missing as missing:
+        cannot_have_hosts(missing)
+        raise
+
+
+@pytest.fixture
+def bed_host_unbooted(bed: Bed) -> BedHost:
+    """A Debian host whose systemd does not run."""
+    return made_host(bed)
+
+
+@pytest.fixture
+def bed_host(bed_host_unbooted: BedHost) -> BedHost:
+    """A Debian host, up and running."""
+    bed_host_unbooted.boot()
+    return bed_host_unbooted
+
+
+@pytest.fixture
+def apt_host(bed_host: BedHost) -> AptRepository:
+    """The repository of a running Debian host that knows no other: `apt_host.host` is the host."""
+    return AptRepository(bed_host)
+
+
+@pytest.fixture
+def dnf_host(bed: Bed) -> DnfRepository:
+    """The repository of a running dnf host that knows no other: `dnf_host.host` is the host."""
+    host = made_host(bed, "rpm")
+    host.boot()
+    return DnfRepository(host)
