@@ -16,7 +16,7 @@ from aquiline.errors import AquilineError, Interrupted, IrreversibleRefused, Pla
 from aquiline.execution import deadline
 from aquiline.execution.executor import Ended, Executor, IsStopped, NextStage
 from aquiline.host.naming import observe
-from aquiline.host.objects import without_times
+from aquiline.host.objects import same_but_times
 from aquiline.journal.store import Journal
 from aquiline.planning.planner import plan as plan_stage
 from aquiline.profile import Profile
@@ -243,7 +243,7 @@ def refuse_stale(session: Session, journal: Journal, saved: SavedPlan) -> None:
     stale = []
     for step in plan.steps:
         for at in step.before:
-            if at.path not in seen and without_times(observe(session.host, at.path)) != without_times(at.object):
+            if at.path not in seen and not same_but_times(observe(session.host, at.path), at.object):
                 stale.append(at.path)
             seen.add(at.path)
         seen.update(at.path for at in step.after)

@@ -18,7 +18,7 @@ from aquiline.changes.steps import Cause
 from aquiline.errors import AquilineError, HostError, UsageError
 from aquiline.execution import deadline
 from aquiline.host.naming import observe
-from aquiline.host.objects import ABSENT, At, Object, RegularFile, Symlink, without_times
+from aquiline.host.objects import ABSENT, At, Object, RegularFile, Symlink, same_but_times
 from aquiline.host.protocol import Reading
 from aquiline.journal.records import LivePointer, RunRecord, StepName, StepRecord, StepStatus
 from aquiline.journal.state import LockHolder
@@ -121,7 +121,7 @@ def _since(host: Reading, last: At | None) -> tuple[tuple[str, ...], bool]:
 
 
 def _only_time(left: Object, found: Object) -> bool:
-    return isinstance(found, RegularFile | Symlink) and left != found and without_times(left) == without_times(found)
+    return isinstance(found, RegularFile | Symlink) and left != found and same_but_times(left, found)
 
 
 class _Steps:
@@ -268,7 +268,7 @@ def _how(host: Reading, path: str, left: Object) -> _How:
         found = observe(host, path)
     except HostError as error:
         return _How("unreadable", (error.message,))
-    if without_times(found) == without_times(left):
+    if same_but_times(found, left):
         return _How("touched" if _only_time(left, found) else "unchanged")
     private = is_known_secret(path) or _is_private(left) or _is_private(found)
     return _How("gone" if found == ABSENT else "drifted", tuple(map(_line, differences(left, found))), private)

@@ -51,7 +51,7 @@ from aquiline.host.objects import (
     Special,
     Symlink,
     Unit,
-    without_times,
+    same_but_times,
 )
 from aquiline.host.protocol import Accounts, Reading
 
@@ -136,7 +136,7 @@ def _is_right(wanted: FileObject, found: FileObject) -> bool:
         return True
     if not isinstance(found, Absent) and wanted.metadata.mtime_ns not in (0, found.metadata.mtime_ns):
         return False
-    return without_times(wanted) == without_times(found)
+    return same_but_times(wanted, found)
 
 
 def _must_be_parted(change: FileChange, found: FileObject) -> bool:

@@ -40,7 +40,7 @@ from aquiline.changes.steps import Plan, Step
 from aquiline.errors import AquilineError, Interrupted, PlanStale
 from aquiline.execution.recovery import taken_back_by
 from aquiline.host.naming import observe
-from aquiline.host.objects import Absent, Directory, Object, RegularFile, without_times
+from aquiline.host.objects import Absent, Directory, Object, RegularFile, same_but_times
 from aquiline.host.protocol import Host
 from aquiline.journal.preimages import PreimageStore, check_space, space_needed
 from aquiline.journal.records import Intent, NewDebt, Outcome, PreimageReference
@@ -165,7 +165,7 @@ class Executor:
         """Refuse to go on where the host is not what the step was planned for (R11)."""
         for at in step.before if step.number not in self._half_way else ():
             found = observe(self._host, at.path)
-            if without_times(found) != without_times(at.object):
+            if not same_but_times(found, at.object):
                 raise PlanStale(
                     f"step {step.number}, {step.description}: {at.path} is not what it was when this was planned",
                     hint="plan again",

@@ -35,7 +35,7 @@ from aquiline.changes.perform import (
 from aquiline.changes.steps import Step
 from aquiline.errors import NotPossibleHere
 from aquiline.host.naming import observe
-from aquiline.host.objects import Absent, At, Metadata, Object, RegularFile, System, without_times
+from aquiline.host.objects import Absent, At, Metadata, Object, RegularFile, System, same_but_times
 from aquiline.host.protocol import Host, Reading
 from aquiline.journal.records import Outcome, StepName, StepRecord
 from aquiline.journal.store import Journal
@@ -117,7 +117,7 @@ def settle_state(record: StepRecord, host: Reading, preimages: Preimages) -> Set
 
 
 def _alike(found: Object, expected: Object) -> bool:
-    return without_times(found) == without_times(expected)
+    return same_but_times(found, expected)
 
 
 def _has_time(found: Object, expected: Object) -> bool:

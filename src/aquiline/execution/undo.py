@@ -38,7 +38,17 @@ from aquiline.changes.steps import Cause, Coverage, Plan, Step, Undo, UndoClass
 from aquiline.changes.text import text_of
 from aquiline.errors import AquilineError, HostError
 from aquiline.host.naming import observe
-from aquiline.host.objects import ABSENT, Absent, At, Directory, Object, RegularFile, System, file_object, without_times
+from aquiline.host.objects import (
+    ABSENT,
+    Absent,
+    At,
+    Directory,
+    Object,
+    RegularFile,
+    System,
+    file_object,
+    same_but_times,
+)
 from aquiline.host.overlay import Overlay
 from aquiline.host.protocol import Reading
 from aquiline.journal.records import StepRecord
@@ -276,13 +286,13 @@ class _UndoPlanner:
         found_conflicts = False
         for path, was_left in left.items():
             found = observe(self._overlay, path)
-            if without_times(found) == without_times(was_left):
+            if same_but_times(found, was_left):
                 if not self._may_remove(record, path, found, restores.get(path, ABSENT)):
                     found_conflicts = True
                 elif _time_of(found) != _time_of(was_left) and not isinstance(found, Directory):
                     self._notes.append(f"{path}: somebody touched it since run {record.run}; only its time differs")
                 continue
-            if without_times(found) == without_times(restores.get(path, ABSENT)):
+            if same_but_times(found, restores.get(path, ABSENT)):
                 continue  # already as it was before the run: the goal is reached
             found_conflicts |= not self._decide(record, path, was_left, found, restores.get(path, ABSENT))
         return not found_conflicts

@@ -59,7 +59,7 @@ from aquiline.changes.resolve import Effect, resolve
 from aquiline.changes.scratch import Scratch
 from aquiline.changes.steps import Cause, ComponentReport, ComponentState, Coverage, Plan, Probed, Step, Undo
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, ProfileError, StepFailed, UnknownUntilRun
-from aquiline.host.objects import ABSENT, At, Directory, Metadata, RegularFile, file_object, sha256, without_times
+from aquiline.host.objects import ABSENT, At, Directory, Metadata, RegularFile, file_object, same_but_times, sha256
 from aquiline.host.overlay import Overlay
 from aquiline.host.protocol import Completed, Reading
 from aquiline.planning.component import Component, Note, Task, Yielded
@@ -460,9 +460,9 @@ class _Planner:
         drifted = False
         for before, after in zip(effect.before, effect.after, strict=True):
             last = self._known.last_value(before.path)
-            if last is None or without_times(last.object) != without_times(after.object):
+            if last is None or not same_but_times(last.object, after.object):
                 return Cause("intentional", task.cause)
-            drifted = drifted or without_times(last.object) != without_times(before.object)
+            drifted = drifted or not same_but_times(last.object, before.object)
         return Cause("corrective" if drifted else "intentional", task.cause)
 
     def _append(
