@@ -81,7 +81,7 @@ class CannotUndo(msgspec.Struct, frozen=True):
     step: int
     description: str
     reason: str
-    #: Somebody asked for this; it makes nothing incomplete.
+    #: Somebody asked for this, or nothing better can be known: it makes nothing incomplete.
     chosen: bool = False
 
 
@@ -183,8 +183,7 @@ class _UndoPlanner:
         if undo.class_ == "irreversible":
             self._stay(record, undo.reason)
             return
-        if isinstance(step.change, OPAQUE_KINDS) and record.status == "failed" and not self._happened(step):
-            self._stay(record, "it failed, and nothing tells how much of it happened")
+        if isinstance(step.change, OPAQUE_KINDS) and record.status == "failed" and not self._happened(record):
             return
         if any(self._never_undone(at.path) for at in step.after):
             self._stay(record, "this host's policy says that it is never taken back", chosen=True)
@@ -194,10 +193,18 @@ class _UndoPlanner:
         for change in undo.changes:
             self._add(record, named(record, change) if isinstance(change, Restore) else change)
 
-    def _happened(self, step: Step) -> bool:
-        change = step.change
+    def _happened(self, record: StepRecord) -> bool:
+        """Whether a command that failed is to be taken back: only its own probe can tell.
+
+        Without one its undo might take back what was there before; that nobody knows is said, and is no failure of
+        undo: everything that is known to have happened is taken back.
+        """
+        change = record.known.change
         assert isinstance(change, OPAQUE_KINDS)
-        return change.done_when is not None and probe_says_yes(change.done_when, self._overlay.base)
+        if change.done_when is None:
+            self._stay(record, "it failed, and nothing tells how much of it happened", chosen=True)
+            return False
+        return probe_says_yes(change.done_when, self._overlay.base)
 
     def _stay(self, record: StepRecord, reason: str, *, chosen: bool = False) -> None:
         self._stays.append(CannotUndo(record.run, record.number, record.description, reason, chosen))
