@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 
-from tests.bed.base import RPM, Missing
+from tests.bed.base import RPM, Missing, base
 from tests.bed.host import Bed, BedHost
 from tests.bed.repository import AptRepository, DnfRepository
 
@@ -24,6 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def bed_of_process() -> Iterator[Bed]:
     """The bed of this test process; where there can be none: skip, naming what is missing, or fail in CI."""
     try:
+        base()
         made = Bed()
     except Missing as missing:
         cannot_have_hosts(missing)
@@ -40,25 +42,18 @@ def bed(bed_of_process: Bed) -> Iterator[Bed]:
         bed_of_process.clear()
 
 
-def cannot_have_hosts(missing: Missing) -> None:
+def cannot_have_hosts(missing: Missing) -> NoReturn:
+    """Skip the test, naming what is missing; fail it in CI, where hosts must be had."""
     says = f"no hosts on this machine; missing: {missing}"
     if os.environ.get("CI") == "true":
         pytest.fail(says)
     pytest.skip(says)
 
 
-def made_host(bed: Bed, recipe_of: str = "debian") -> BedHost:
-    try:
-        return bed.host("host", RPM) if recipe_of == "rpm" else bed.host("host")
-    except Missing as missing:
-        cannot_have_hosts(missing)
-        raise
-
-
 @pytest.fixture
 def bed_host_unbooted(bed: Bed) -> BedHost:
     """A Debian host whose systemd does not run."""
-    return made_host(bed)
+    return bed.host()
 
 
 @pytest.fixture
@@ -77,6 +72,10 @@ def apt_host(bed_host: BedHost) -> AptRepository:
 @pytest.fixture
 def dnf_host(bed: Bed) -> DnfRepository:
     """The repository of a running dnf host that knows no other: `dnf_host.host` is the host."""
-    host = made_host(bed, "rpm")
+    try:
+        base(RPM)
+    except Missing as missing:
+        cannot_have_hosts(missing)
+    host = bed.host(recipe=RPM)
     host.boot()
     return DnfRepository(host)

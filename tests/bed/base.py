@@ -141,6 +141,8 @@ def base(recipe: Recipe = DEBIAN) -> Path:
 
     Raise `Missing` where it cannot be built.
     """
+    if os.geteuid() != 0:
+        raise Missing("root")
 
     def bootstrap(half: Path) -> None:
         install_programs()

@@ -13,6 +13,8 @@ from .base import built, cache, run_or_miss
 TOP = Path(__file__).parents[2]
 #: The python3 of the base trees.
 PYTHON = "3.11"
+#: The command; it writes no bytecode, so that running it leaves no trace in a snapshot.
+PROGRAM = "#!/usr/bin/python3 -B\nimport sys\n\nfrom aquiline.cli import main\n\nsys.exit(main())\n"
 
 
 @once

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from .base import DEBIAN, Missing, Recipe, base, run_or_miss
-from .checkout import installed
+from .checkout import PROGRAM, PYTHON, installed
 from .slot import Slot, hierarchies, kill_cgroup, remove_cgroup, remove_network
 from .snapshot import HostSnapshot, take
 
@@ -221,8 +221,13 @@ class BedHost:
         for process in self._started:
             process.close()
         remove_network(self.id)
-        subprocess.run(["umount", str(self.root)], check=True)
+        busy = subprocess.run(["umount", str(self.root)], check=False, capture_output=True).returncode
+        if busy:
+            subprocess.run(["umount", "--lazy", str(self.root)], check=True)
         shutil.rmtree(self.directory)
+        assert not busy, (
+            f"{self.name}: somebody still has files open below {self.root} (a RealHost that is not closed?)"
+        )
 
     # ---- commands -------------------------------------------------------------------------------------------------
 
@@ -278,9 +283,10 @@ class BedHost:
 
     def install_aquiline(self) -> None:
         """Put this checkout's aquiline, with what it needs, where the host's own python3 finds it, and its command."""
-        shutil.copytree(installed() / "lib", self.root / "usr/local/lib/python3.11/dist-packages", dirs_exist_ok=True)
+        packages = self.root / f"usr/local/lib/python{PYTHON}/dist-packages"
+        shutil.copytree(installed() / "lib", packages, dirs_exist_ok=True)
         program = self.root / "usr/local/bin/aquiline"
-        program.write_text("#!/usr/bin/python3\nimport sys\n\nfrom aquiline.cli import main\n\nsys.exit(main())\n")
+        program.write_text(PROGRAM)
         program.chmod(0o755)
 
     def snapshot(self) -> HostSnapshot:
@@ -313,15 +319,16 @@ class Bed:
 
     def clear(self) -> None:
         """Take all hosts off the machine."""
-        for host in self._hosts:
-            host.close()
-        self._hosts.clear()
+        while self._hosts:
+            self._hosts.pop().close()
         self._indexes = count(1)
 
     def close(self) -> None:
         """Take away the hosts and all else that this process has on the machine."""
-        self.clear()
-        self.slot.close()
+        try:
+            self.clear()
+        finally:
+            self.slot.close()
 
 
 __all__ = ["Bed", "BedHost", "BedProcess", "BootFailed", "CommandFailed", "Missing"]

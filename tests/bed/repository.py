@@ -13,6 +13,7 @@ The host knows no other repository and needs no network.
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .base import built, cache
+from .checkout import PROGRAM, installed
 from .host import BedHost
 
 #: A postinst (or %post) that fails.
@@ -79,7 +81,7 @@ class Deb:
     name: str
     version: str
     #: Path → content.
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
     #: Those of `files` that are conffiles.
     conffiles: tuple[str, ...] = ()
     #: ``preinst``, ``postinst``, ``prerm``, ``postrm``, also ``config`` and ``templates`` → text.
@@ -106,20 +108,32 @@ class Deb:
     def build(self, directory: Path) -> Path:
         """Make the package's file in `directory` and return it."""
         with tempfile.TemporaryDirectory() as tree:
-            parts = {f"/DEBIAN/{name}": text for name, text in self.scripts.items()} | dict(self.files)
-            parts["/DEBIAN/control"] = self.control
+            parts = {**self.files, "/DEBIAN/control": self.control}
+            parts |= {f"/DEBIAN/{name}": text for name, text in self.scripts.items()}
             if self.conffiles:
                 parts["/DEBIAN/conffiles"] = "".join(f"{path}\n" for path in self.conffiles)
-            for path, text in parts.items():
+            for path, content in parts.items():
                 file = Path(f"{tree}{path}")
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text)
+                file.write_bytes(content.encode() if isinstance(content, str) else content)
                 file.chmod(0o755 if path.startswith("/DEBIAN/p") or "bin/" in path else 0o644)
             Path(tree).chmod(0o755)
             made = directory / f"{self.name}_{self.version.replace(':', '%3a')}_all.deb"
             command = ["dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, str(made)]
             subprocess.run(command, check=True, capture_output=True)
             return made
+
+
+def aquiline_deb(version: str) -> Deb:
+    """Return this checkout's aquiline, with what it needs, as a package that says it is `version`."""
+    lib = installed() / "lib"
+    places = {file: f"/usr/lib/python3/dist-packages/{file.relative_to(lib)}" for file in lib.rglob("*")}
+    # bytecode belongs to the mtimes of the files it was made from
+    files = {place: file.read_bytes() for file, place in places.items() if file.is_file() and file.suffix != ".pyc"}
+    module = lib / "aquiline/__init__.py"
+    says = re.sub(r'(?<=__version__ = ").*(?=")', version, module.read_text())
+    changed = {places[module]: says.encode(), "/usr/bin/aquiline": PROGRAM.encode()}
+    return Deb("aquiline", version, files=files | changed, fields={"Depends": "python3"})
 
 
 class AptRepository:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.bed.base import Missing
 from tests.bed.host import Bed, BedHost, CommandFailed
-from tests.bed.repository import FAILING, PROMPTING, AptRepository, Deb, DnfRepository, Rpm
+from tests.bed.repository import FAILING, PROMPTING, AptRepository, Deb, DnfRepository, Rpm, aquiline_deb
 from tests.bed.slot import hierarchies
 from tests.bed.snapshot import diff
 from tests.conftest import cannot_have_hosts
@@ -78,10 +78,12 @@ class TestBooted:
         """This checkout's aquiline runs with the host's own python3, its components found."""
         bed_host.install_aquiline()
         bed_host.run(["sh", "-c", "cat > /root/profile.json"], stdin='{"software": {"components": {}}}')
+        before = bed_host.snapshot()
 
         done = bed_host.run(["aquiline", "plan", "/root/profile.json"])
 
         assert "nothing to do" in done.stdout.lower()
+        assert () == diff(before, bed_host.snapshot())
 
 
 def test_one_that_is_not_booted_runs_commands(bed_host_unbooted: BedHost) -> None:
@@ -171,6 +173,16 @@ class TestApt:
         host.run(["apt-get", "install", "-yq", "--allow-downgrades", "moody=1"])
         assert "friend" not in host.snapshot().packages
 
+    def test_aquiline_is_a_package(self, apt_host: AptRepository) -> None:
+        """This checkout's aquiline can be installed and upgraded as a package, in any version."""
+        apt_host.add(aquiline_deb("1.0~old"), aquiline_deb("1.0~new1"))
+        said_versions = []
+        for version in ("1.0~old", "1.0~new1"):
+            apt_host.host.run(["apt-get", "install", "-yq", "--allow-downgrades", f"aquiline={version}"])
+            said_versions.append(apt_host.host.run(["aquiline", "--version"]).stdout)
+
+        assert ["aquiline 1.0~old\n", "aquiline 1.0~new1\n"] == said_versions
+
     def test_a_version_can_be_withdrawn(self, apt_host: AptRepository) -> None:
         """What the mirror no longer has cannot be installed."""
         apt_host.add(Deb("tool", "1.0"), Deb("tool", "2.0"))
@@ -236,6 +248,16 @@ def command_line(process: Path) -> str:
         return (process / "cmdline").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def test_the_missing_capability_is_named(bed: Bed) -> None:
+    """Where a machine cannot have hosts, the bed says which capability it lacks."""
+    script = "from tests.bed.host import Bed; Bed()"
+    command = ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-c", script]
+
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+
+    assert "Missing: namespaces (network, mount, process, …): unshare" in done.stderr
 
 
 class TestNothingStays:
