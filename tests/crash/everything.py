@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,8 @@ class Host:
         self.place = place
         self.root = place / "root"
         self.state = place / "state"
+        #: Makes the host that a session works on from the real one.
+        self.fault: Callable[[Any], Any] = lambda host: host
 
     @staticmethod
     def made(place: Path) -> Host:
@@ -175,11 +177,16 @@ class Host:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """Open the host; the profile's component is the plan's."""
+        """Open the host; the profile's component is the plan's, and the host is as faulty as it is made here."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(applying, "registry_for", lambda _profile: self.components)
             with Session(str(self.root), str(self.state)) as session:
-                yield session
+                real = session.host
+                session.host = self.fault(real)
+                try:
+                    yield session
+                finally:
+                    session.host = real
 
     def apply(self, **options: Any) -> RunEnded:
         """Run the plan."""
@@ -192,6 +199,13 @@ class Host:
             with session.reading() as journal:
                 runs = undoing.select(journal, last=1)
             return undoing.undo(session, runs)
+
+    def undo_failed(self) -> Undone | None:
+        """Take back what a run that failed did; None where it did nothing."""
+        with self.session() as session:
+            with session.reading() as journal:
+                runs = undoing.select(journal, last=1)
+            return undoing.undo(session, runs) if runs else None
 
     def redo(self) -> Undone:
         """Take the last undo back."""

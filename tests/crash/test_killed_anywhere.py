@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,12 +60,9 @@ class Acts:
 
 
 @pytest.fixture(scope="module")
-def acts() -> Iterator[Acts]:
-    """Everything made once; in memory where it can be: kill -9 does not ask what the disk holds."""
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    place = Path(tempfile.mkdtemp(prefix="aquiline-crash-", dir=memory))
-    yield Acts(place)
-    shutil.rmtree(place)
+def acts(place: Path) -> Acts:
+    """Everything that is killed, made once."""
+    return Acts(place)
 
 
 def killed(acts: Acts, act: Act, share: int, shares: int) -> Iterator[tuple[str, Host]]:

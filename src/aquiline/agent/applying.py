@@ -8,13 +8,14 @@ from typing import Literal
 import msgspec
 
 from aquiline.agent.session import Session, registry_for
-from aquiline.agent.undoing import take_back
+from aquiline.agent.undoing import restore_directory_times, take_back
 from aquiline.changes.canonical import encode
 from aquiline.changes.perform import OPAQUE_KINDS, Performed
 from aquiline.changes.steps import Plan, Step
 from aquiline.errors import AquilineError, Interrupted, IrreversibleRefused, PlanStale
 from aquiline.execution import deadline
 from aquiline.execution.executor import Ended, Executor, IsStopped, NextStage
+from aquiline.execution.recovery import in_effect
 from aquiline.host.naming import observe
 from aquiline.host.objects import same_but_times
 from aquiline.journal.store import Journal
@@ -194,6 +195,8 @@ class _LiveRun:
         return RunEnded(18 if header.confirm_within else 0, self._run, "done", self._plan)
 
     def _failed(self, ended: Ended, on_failure: OnFailure) -> RunEnded:
+        if not in_effect(self._journal.steps(self._run)):
+            restore_directory_times(self._session, self._journal, [self._journal.run(self._run)])
         self._journal.end_run(self._run, "failed")
         if on_failure == "undo":
             return self._undo(ended)

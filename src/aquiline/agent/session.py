@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import itertools
 import os
 import secrets
 import sys
@@ -17,6 +18,7 @@ import msgspec
 
 from aquiline import __version__
 from aquiline.changes.kinds import Reaction
+from aquiline.changes.perform import forget_leftovers, label_of
 from aquiline.changes.scratch import Scratch
 from aquiline.components import installed
 from aquiline.errors import HostError, HostFrozen, JournalError, RunInterrupted
@@ -76,7 +78,15 @@ class Session:
             self.preimages.sweep()
             sweep_scripts(self.state)
             Scratch.sweep(self.root)
+            self._sweep_failed(journal)
             yield journal
+
+    def _sweep_failed(self, journal: Journal) -> None:
+        """Remove what failed runs left half-built because the host let them not even do that."""
+        for run in itertools.takewhile(lambda run: run.status == "failed", journal.runs()):
+            for record in journal.steps(run.id):
+                if record.step is not None and record.status in ("failed", "not-done"):
+                    forget_leftovers(record.step, self.host, label_of(run.id, record.step))
 
     @contextmanager
     def reading(self) -> Iterator[Journal]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+import posixpath
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -12,7 +14,7 @@ from aquiline.changes import perform
 from aquiline.changes.kinds import EditFile, Inline, Restore, WriteFile
 from aquiline.changes.perform import Performed
 from aquiline.changes.steps import Step
-from aquiline.errors import AquilineError, HostFrozen, Interrupted, UndoConflict, UsageError
+from aquiline.errors import AquilineError, HostError, HostFrozen, Interrupted, UndoConflict, UsageError
 from aquiline.execution.executor import Executor, IsStopped
 from aquiline.execution.recovery import in_effect
 from aquiline.execution.undo import Choice, Choices, Conflict, UndoPlan, named, plan_undo
@@ -110,7 +112,7 @@ def _records(journal: Journal, runs: Sequence[RunRecord]) -> list[StepRecord]:
     for run in sorted(runs, key=lambda one: -one.sequence):
         records = journal.steps(run.id)
         found += in_effect(records)
-        found += [one for one in records if one.status == "failed" and one.kind in ("run_command", "run_script")]
+        found += [one for one in records if one.status == "failed" and not _is_reaction(one)]
     return found
 
 
@@ -248,11 +250,22 @@ def _execute(
         if one.awaits_confirmation:
             journal.record(one.id, 0, "deadline-cancelled", {"run": run})
     is_whole = not any(not one.chosen for one in undo_plan.stays)
-    if not undo_plan.stays:
-        restore_directory_times(session, journal, runs)
+    error = _restore_times(session, journal, runs, undo_plan)
+    is_whole &= error is None
     journal.end_run(run, "done" if is_whole else "incomplete", pointer)
     let_go(session, undo_plan.plan.steps)
-    return Undone(0 if is_whole else 17, run, undo_plan, names)
+    return Undone(0 if is_whole else 17, run, undo_plan, names, error=error)
+
+
+def _restore_times(
+    session: Session, journal: Journal, runs: Sequence[RunRecord], undo_plan: UndoPlan
+) -> AquilineError | None:
+    """Put back the times of directories; return what went wrong: all else is back already, and that must be told."""
+    try:
+        restore_directory_times(session, journal, runs, but=_directories_that_stay(journal, undo_plan))
+    except AquilineError as error:
+        return error
+    return None
 
 
 def let_go(session: Session, steps: Sequence[Step]) -> None:
@@ -262,7 +275,8 @@ def let_go(session: Session, steps: Sequence[Step]) -> None:
     """
     for step in steps:
         if isinstance(step.change, Restore):
-            perform.let_go_of_inode(step.change, session.host)
+            with contextlib.suppress(HostError):  # it takes no space of its own, and `gc` drops it later
+                perform.let_go_of_inode(step.change, session.host)
     tell_undo_scripts(session, steps)
 
 
@@ -321,9 +335,21 @@ def _pointer_after(journal: Journal, undone: set[str], brings: RunRecord | None)
     return "", ()
 
 
-def restore_directory_times(session: Session, journal: Journal, runs: Iterable[RunRecord]) -> None:
+def _is_reaction(record: StepRecord) -> bool:
+    return record.step is not None and isinstance(record.step.change, perform.REACTION_KINDS)
+
+
+def _directories_that_stay(journal: Journal, undo_plan: UndoPlan) -> set[str]:
+    """Return the directories in which something stays that undo does not take back."""
+    stays = [journal.step(one.run, one.step) for one in undo_plan.stays]
+    return {posixpath.dirname(at.path) for one in stays if one.step is not None for at in one.step.after}
+
+
+def restore_directory_times(
+    session: Session, journal: Journal, runs: Iterable[RunRecord], *, but: Container[str] = ()
+) -> None:
     """Put back the modification times of the directories that these runs changed entries in, as well as can be (P4)."""
     times: dict[str, int] = {}
     for run in sorted(runs, key=lambda one: -one.sequence):
-        times |= journal.directories(run.id)
+        times |= {path: time for path, time in journal.directories(run.id).items() if path not in but}
     perform.restore_directory_times(times, session.host)

@@ -109,9 +109,12 @@ def perform_files(
             _stage(step, host, preimages, label(step), staged)
         except AquilineError as error:
             failed, doable = (step, error), doable[:position]
+            forget_leftovers(step, host, label(step))
             break
+    new = [one for one in staged.values() if not isinstance(one.object, Directory)]
     try:
-        host.sync([one for one in staged.values() if not isinstance(one.object, Directory)])
+        if new:
+            host.sync(new)
     except AquilineError as error:
         # Which of them would not survive is not known: none is moved to its place. Directories already are.
         stuck = [step for step in doable if not _is_in_place(step, staged)]
@@ -128,11 +131,26 @@ def perform_files(
     finished = {step.number for step, _ in results}
     for step in steps:
         if step.number in staged and step.number not in finished:
-            host.discard(staged[step.number].path, label(step))
-    host.sync_directories(_directories(steps))
+            forget_leftovers(step, host, label(step))
+    changed = [one for step, done in results for one in _changed_inodes(step, done)]
+    try:
+        if changed:
+            host.sync(changed)
+        host.sync_directories(_directories(steps))
+    except AquilineError as error:
+        # All is in its place, but nobody knows whether it would survive.
+        failed = failed or (results.pop()[0] if results else steps[0], error)
     if failed is not None:
         results.append((failed[0], Performed("failed", error=failed[1])))
     return results
+
+
+def _changed_inodes(step: Step, done: Performed) -> Iterator[Staged]:
+    """Return the objects whose metadata a step changed under their own names: these are still to be made durable."""
+    by_inode = keeps_inode(step) or (isinstance(step.change, Restore) and bool(step.change.kept))
+    for at in done.observed:
+        if isinstance(at.object, Directory) or (isinstance(at.object, RegularFile) and by_inode):
+            yield Staged(at.path, at.path, at.object)
 
 
 def _is_in_place(step: Step, staged: dict[int, Staged]) -> bool:
@@ -262,10 +280,18 @@ def let_go_of_inode(change: Restore, host: Host) -> None:
 
 
 def remove_leftovers(step: Step, host: Host, label: str) -> None:
-    """Remove what a step that a crash cut short left half-built."""
+    """Remove what a step that was cut short, by a crash or an error, left half-built."""
     if isinstance(step.change, FILE_KINDS):
         for at in step.after:
             host.discard(at.path, label)
+
+
+def forget_leftovers(step: Step, host: Host, label: str) -> None:
+    """Remove what a failed step left half-built, as far as that is possible: its own error is the one to be told."""
+    try:
+        remove_leftovers(step, host, label)
+    except AquilineError:
+        return
 
 
 def restore_directory_times(times: Mapping[str, int], host: Host) -> None:
@@ -281,12 +307,16 @@ def restore_directory_times(times: Mapping[str, int], host: Host) -> None:
 
 def perform_command(change: RunCommand | RunScript, host: Host) -> Performed:
     """Run an opaque command, unless its guard says no."""
-    if change.guard is not None and not probe_says_yes(change.guard, host):
-        return Performed("not-run", output="its guard says that it is not needed")
     try:
-        completed = host.run(command_of(change))
+        return _perform_command(change, host)
     except AquilineError as error:
         return Performed("failed", error=error)
+
+
+def _perform_command(change: RunCommand | RunScript, host: Host) -> Performed:
+    if change.guard is not None and not probe_says_yes(change.guard, host):
+        return Performed("not-run", output="its guard says that it is not needed")
+    completed = host.run(command_of(change))
     performed = _judge(completed, change.accepts, change.timeout, secret=change.secret)
     if performed.error is None and change.done_when is not None and not probe_says_yes(change.done_when, host):
         unfinished = StepFailed("it ended well, but its done_when probe says that it has not been done")

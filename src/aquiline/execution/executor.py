@@ -38,7 +38,7 @@ from aquiline.changes.resolve import KEPT_INODE
 from aquiline.changes.scratch import Scratch
 from aquiline.changes.steps import Plan, Step
 from aquiline.errors import AquilineError, Interrupted, PlanStale
-from aquiline.execution.recovery import taken_back_by
+from aquiline.execution.recovery import observed_after, taken_back_by, what_became_of
 from aquiline.host.naming import observe
 from aquiline.host.objects import Absent, Directory, Object, RegularFile, same_but_times
 from aquiline.host.protocol import Host
@@ -148,6 +148,7 @@ class Executor:
             directories = dict(self._new_directories(batch))
             self._script.append(batch, directories)
         except AquilineError as error:
+            self._forget(batch)
             failed = step if isinstance(error, PlanStale) else batch[0]
             self._journal.record(self._run, failed.number, "failed", {"note": error.message})
             self._on_step(failed, Performed("failed", error=error))
@@ -180,6 +181,14 @@ class Executor:
                 if isinstance(change, Restore) and isinstance(change.object, RegularFile) and not keeps_inode(step):
                     self._keep(step, change.path, change)
         self._preimages.sync()
+
+    def _forget(self, batch: Sequence[Step]) -> None:
+        """Let go of what was kept for steps that are not done after all."""
+        self._preimages.forget()
+        for step in batch:
+            for change in step.undo.changes if step.number not in self._half_way else ():
+                if isinstance(change, Restore) and change.kept == KEPT_INODE:
+                    self._host.drop_kept(label_of(self._run, step), change.path)
 
     def _keep(self, step: Step, path: str, restore: Restore) -> None:
         if restore.kept == KEPT_INODE:
@@ -246,17 +255,23 @@ class Executor:
         self._journal.conclude(self._run, outcomes)
 
     def _outcome(self, step: Step, performed: Performed) -> Outcome:
-        is_done = performed.error is None and performed.outcome == "done"
+        is_done = performed.outcome == "done" if performed.error is None else self._happened(step)
         return Outcome(
             step=step.number,
-            what="failed" if performed.error is not None else "done" if is_done else "skipped",
-            observed=performed.observed,
+            what="done" if is_done else "failed" if performed.error is not None else "skipped",
+            observed=performed.observed if performed.error is None or not is_done else observed_after(step, self._host),
             output="" if step.secret else performed.output,
             note=performed.error.message if performed.error is not None else "",
             debts_paid=self._debts_paid_by(step) if performed.error is None else (),
             debts_cancelled=() if is_done else self._debts_of(step),
             undoes=taken_back_by(step) if is_done else None,
         )
+
+    def _happened(self, step: Step) -> bool:
+        """Whether a step that failed is there all the same: the error came after its effect."""
+        if not isinstance(step.change, FILE_KINDS):
+            return False
+        return what_became_of(step, self._host, self._preimages)[0] == "done"
 
     def _debts_of(self, step: Step) -> tuple[int, ...]:
         """Return the debts of a step that did not happen: nobody owes them any more."""

@@ -82,7 +82,7 @@ def _settle(record: StepRecord, host: Reading, preimages: Preimages, assumption:
     step = record.known
     change = step.change
     if isinstance(change, STATE_KINDS):
-        settled = settle_state(record, host, preimages)
+        settled = _settle_state(record, host, preimages)
     elif isinstance(change, REACTION_KINDS):
         return Settled(record, "not-done", "a reaction that did not come back is owed")
     elif isinstance(change, OPAQUE_KINDS):
@@ -95,25 +95,35 @@ def _settle(record: StepRecord, host: Reading, preimages: Preimages, assumption:
     return Settled(record, verdict, "because a person said so", settled.observed)
 
 
-def settle_state(record: StepRecord, host: Reading, preimages: Preimages) -> Settled:
-    """Decide a step that changes one object, from what stands there."""
-    step = record.known
-    found = tuple(At(at.path, observe(host, at.path)) for at in step.after)
+def _settle_state(record: StepRecord, host: Reading, preimages: Preimages) -> Settled:
+    verdict, why = what_became_of(record.known, host, preimages)
+    is_there = verdict in ("done", "half-way", "in-doubt")
+    return Settled(record, verdict, why, observed_after(record.known, host) if is_there else ())
+
+
+def observed_after(step: Step, host: Reading) -> tuple[At, ...]:
+    """Return what stands now where `step` leaves something."""
+    return tuple(At(at.path, observe(host, at.path)) for at in step.after)
+
+
+def what_became_of(step: Step, host: Reading, preimages: Preimages) -> tuple[Verdict, str]:
+    """Decide a step that changes objects from what stands there; returns how it was decided, too."""
     if isinstance(step.change, MakeHardlink):
-        return _settle_hardlink(record, step.change, host, found)
+        return _what_became_of_link(step.change, host)
+    found, after = observe(host, step.after[0].path), step.after[0].object
     is_before = all(_alike(observe(host, at.path), at.object) for at in step.before)
-    is_after = all(_alike(one.object, at.object) for one, at in zip(found, step.after, strict=True))
+    is_after = all(_alike(observe(host, at.path), at.object) for at in step.after)
     if is_after and not is_before:
-        if keeps_inode(step) and not _has_time(found[0].object, step.after[0].object):
-            return Settled(record, "half-way", "all but its time is as it is to become", found)
-        return Settled(record, "done", "what it makes is there", found)
-    if is_after and _has_time(found[0].object, step.after[0].object) and not isinstance(step.change, Move):
-        return Settled(record, "done", "its time is as it was to become", found)
+        if keeps_inode(step) and not _has_time(found, after):
+            return "half-way", "all but its time is as it is to become"
+        return "done", "what it makes is there"
+    if is_after and _has_time(found, after) and not isinstance(step.change, Move):
+        return "done", "its time is as it was to become"
     if is_before:
-        return Settled(record, "not-done", "what it replaces is still there")
-    if is_half_way(step, found[0].object, host, preimages):
-        return Settled(record, "half-way", "it is on its way from what it was to what it is to become", found)
-    return Settled(record, "in-doubt", f"{step.after[0].path} is neither what it was nor what it was to become", found)
+        return "not-done", "what it replaces is still there"
+    if is_half_way(step, found, host, preimages):
+        return "half-way", "it is on its way from what it was to what it is to become"
+    return "in-doubt", f"{step.after[0].path} is neither what it was nor what it was to become"
 
 
 def _alike(found: Object, expected: Object) -> bool:
@@ -127,11 +137,11 @@ def _has_time(found: Object, expected: Object) -> bool:
     return expected.metadata.mtime_ns in (0, found.metadata.mtime_ns)
 
 
-def _settle_hardlink(record: StepRecord, change: MakeHardlink, host: Reading, found: tuple[At, ...]) -> Settled:
+def _what_became_of_link(change: MakeHardlink, host: Reading) -> tuple[Verdict, str]:
     one, other = host.status(change.path), host.status(change.existing)
     if one is not None and other is not None and one.inode == other.inode:
-        return Settled(record, "done", "both names share one inode", found)
-    return Settled(record, "not-done", "the two names do not share an inode")
+        return "done", "both names share one inode"
+    return "not-done", "the two names do not share an inode"
 
 
 # ---- half way -----------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from aquiline.changes.resolve import KEPT_INODE, resolve
 from aquiline.changes.steps import Cause, Coverage, Plan, Step, Undo, UndoClass
 from aquiline.changes.text import text_of
 from aquiline.errors import AquilineError, HostError
+from aquiline.execution.recovery import what_became_of
 from aquiline.host.naming import observe
 from aquiline.host.objects import (
     ABSENT,
@@ -188,7 +189,14 @@ class _UndoPlanner:
         if any(self._never_undone(at.path) for at in step.after):
             self._stay(record, "this host's policy says that it is never taken back", chosen=True)
             return
-        if isinstance(step.change, STATE_KINDS) and not self._may_touch(record):
+        if isinstance(step.change, STATE_KINDS) and record.status == "failed":
+            verdict, why = what_became_of(step, self._overlay, self._preimages)
+            if verdict == "not-done":
+                return
+            if verdict != "half-way":
+                self._stay(record, f"it failed, and {why}")
+                return
+        elif isinstance(step.change, STATE_KINDS) and not self._may_touch(record):
             return
         for change in undo.changes:
             self._add(record, named(record, change) if isinstance(change, Restore) else change)

@@ -96,6 +96,12 @@ class PreimageStore:
                 Path(temporary).unlink(missing_ok=True)
             raise HostError(f"pre-images are not durable: {error.strerror}", path=str(self._folder)) from error
 
+    def forget(self) -> None:
+        """Drop what was kept since the last `sync`: nothing is going to need it."""
+        pending, self._pending = self._pending, {}
+        for temporary in pending.values():
+            Path(temporary).unlink(missing_ok=True)
+
     def open(self, sha256: str) -> BufferedReader:
         """Open content for reading; raises `JournalError` where it is not there."""
         try:
