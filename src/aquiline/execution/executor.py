@@ -26,6 +26,7 @@ from aquiline.changes.kinds import Inline, MakeDirectory, Reaction, Restore, Val
 from aquiline.changes.perform import (
     FILE_KINDS,
     REACTION_KINDS,
+    STATE_KINDS,
     Performed,
     keep_inode,
     keeps_inode,
@@ -269,7 +270,7 @@ class Executor:
 
     def _happened(self, step: Step) -> bool:
         """Whether a step that failed is there all the same: the error came after its effect."""
-        if not isinstance(step.change, FILE_KINDS):
+        if not isinstance(step.change, STATE_KINDS):
             return False
         return what_became_of(step, self._host, self._preimages)[0] == "done"
 

@@ -190,7 +190,10 @@ class _UndoPlanner:
             self._stay(record, "this host's policy says that it is never taken back", chosen=True)
             return
         if isinstance(step.change, STATE_KINDS) and record.status == "failed":
-            verdict, why = what_became_of(step, self._overlay, self._preimages)
+            try:
+                verdict, why = what_became_of(step, self._overlay, self._preimages)
+            except AquilineError as error:
+                verdict, why = "in-doubt", error.message
             if verdict == "not-done":
                 return
             if verdict != "half-way":
