@@ -112,7 +112,7 @@ def _records(journal: Journal, runs: Sequence[RunRecord]) -> list[StepRecord]:
     for run in sorted(runs, key=lambda one: -one.sequence):
         records = journal.steps(run.id)
         found += in_effect(records)
-        found += [one for one in records if one.status == "failed" and not _is_reaction(one)]
+        found += [one for one in records if one.status == "failed" and _was_begun(journal, one)]
     return found
 
 
@@ -335,8 +335,11 @@ def _pointer_after(journal: Journal, undone: set[str], brings: RunRecord | None)
     return "", ()
 
 
-def _is_reaction(record: StepRecord) -> bool:
-    return record.step is not None and isinstance(record.step.change, perform.REACTION_KINDS)
+def _was_begun(journal: Journal, record: StepRecord) -> bool:
+    """Whether a step that failed may have done something: a reaction is never taken back, a refused step did nothing."""
+    if record.step is not None and isinstance(record.step.change, perform.REACTION_KINDS):
+        return False
+    return any(event.what == "intended" for event in journal.events(record.run, record.number))
 
 
 def _directories_that_stay(journal: Journal, undo_plan: UndoPlan) -> set[str]:

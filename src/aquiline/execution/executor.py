@@ -31,6 +31,7 @@ from aquiline.changes.perform import (
     keep_inode,
     keeps_inode,
     label_of,
+    let_go_of_inode,
     perform_alone,
     perform_files,
     perform_validation,
@@ -189,7 +190,8 @@ class Executor:
         for step in batch:
             for change in step.undo.changes if step.number not in self._half_way else ():
                 if isinstance(change, Restore) and change.kept == KEPT_INODE:
-                    self._host.drop_kept(label_of(self._run, step), change.path)
+                    kept = msgspec.structs.replace(change, kept=label_of(self._run, step))
+                    let_go_of_inode(kept, self._host)
 
     def _keep(self, step: Step, path: str, restore: Restore) -> None:
         if restore.kept == KEPT_INODE:
