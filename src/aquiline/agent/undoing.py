@@ -336,7 +336,7 @@ def _pointer_after(journal: Journal, undone: set[str], brings: RunRecord | None)
 
 
 def _was_begun(journal: Journal, record: StepRecord) -> bool:
-    """Whether a step that failed may have done something: a reaction is never taken back, a refused step did nothing."""
+    """Whether a step that failed may have done something to take back: not a reaction, nor what was refused."""
     if record.step is not None and isinstance(record.step.change, perform.REACTION_KINDS):
         return False
     return any(event.what == "intended" for event in journal.events(record.run, record.number))
