@@ -38,7 +38,7 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 4096
 _ZEROS = bytes(_BLOCK)
-_THREADS = 4
+_THREADS = 8
 #: Files whose descriptors are open at once during `sync`.
 _SYNC_BATCH = 128
 _NODE = {
@@ -563,22 +563,25 @@ def _sync_directories(opened: list[tuple[int, str]]) -> None:
     if len(opened) > 1:
         with ThreadPoolExecutor(min(_THREADS, len(opened))) as threads:
             _sync_side_by_side(opened, threads)
-        return
-    for descriptor, path in opened:
-        error, _ = _synced(descriptor, path)
-        if error is not None:
-            raise refused(error, path, "make it durable") from error
+    else:
+        _refuse_unsynced(_sync_all(opened))
 
 
 def _sync_side_by_side(opened: list[tuple[int, str]], threads: ThreadPoolExecutor) -> None:
-    for error, path in threads.map(_synced, *zip(*opened, strict=True)):
-        if error is not None:
-            raise refused(error, path, "make it durable") from error
+    for failed in threads.map(_sync_all, (opened[start::_THREADS] for start in range(_THREADS))):
+        _refuse_unsynced(failed)
 
 
-def _synced(descriptor: int, path: str) -> tuple[OSError | None, str]:
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        return error, path
-    return None, path
+def _refuse_unsynced(failed: tuple[OSError, str] | None) -> None:
+    if failed is not None:
+        raise refused(*failed, "make it durable") from failed[0]
+
+
+def _sync_all(opened: list[tuple[int, str]]) -> tuple[OSError, str] | None:
+    """Make them durable, one after the other; return the first that fails, and how."""
+    for descriptor, path in opened:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            return error, path
+    return None

@@ -30,7 +30,7 @@ from aquiline.journal.state import StateDirectory, make_durable
 #: Bytes read at once, and the least run of zeros that becomes a hole.
 PIECE = 64 * 1024
 _BLOCK = 4096
-_THREADS = 4
+_THREADS = 8
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -88,9 +88,9 @@ class PreimageStore:
             return
         try:
             with ThreadPoolExecutor(_THREADS) as threads:
-                list(threads.map(make_durable, pending.values()))
+                _make_durable(list(pending.values()), threads)
                 folders = {self._publish(digest, temporary) for digest, temporary in pending.items()}
-                list(threads.map(make_durable, (self._folder, *folders)))
+                _make_durable([str(self._folder), *folders], threads)
         except OSError as error:
             for temporary in pending.values():
                 Path(temporary).unlink(missing_ok=True)
@@ -178,6 +178,16 @@ class PreimageStore:
     def _temporary(self) -> str:
         self._counter += 1
         return f"{self._prefix}.new-{os.getpid()}-{self._counter}"
+
+
+def _make_durable(paths: list[str], threads: ThreadPoolExecutor) -> None:
+    for _ in threads.map(_make_all_durable, (paths[start::_THREADS] for start in range(_THREADS))):
+        pass  # raises what failed there
+
+
+def _make_all_durable(paths: list[str]) -> None:
+    for path in paths:
+        make_durable(path)
 
 
 def _write(path: str, chunks: Iterable[bytes]) -> Kept:
