@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shutil
 import sys
+import time
 from functools import cache as once
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from .base import built, cache, run_or_miss
 TOP = Path(__file__).parents[2]
 #: The python3 of the base trees.
 PYTHON = "3.11"
+#: Seconds.
+DAY = 86_400
 #: The command; it writes no bytecode, so that running it leaves no trace in a snapshot.
 PROGRAM = "#!/usr/bin/python3 -B\nimport sys\n\nfrom aquiline.cli import main\n\nsys.exit(main())\n"
 
@@ -31,8 +35,16 @@ def installed() -> Path:
             f"--platform=manylinux2014_{platform.machine()}",
         ]
         run_or_miss([*pip, "install", *foreign, "--target", str(half / "lib"), str(wheel)], "aquiline's dependencies")
+        forget_old(half.parent)
 
     return built(cache() / "aquiline" / digest(), install)
+
+
+def forget_old(directory: Path) -> None:
+    """Remove the states of the checkout that were built more than a day ago."""
+    for one in directory.iterdir():
+        if one.is_dir() and time.time() - one.stat().st_mtime > DAY:
+            shutil.rmtree(one, ignore_errors=True)
 
 
 def digest() -> str:
