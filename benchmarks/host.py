@@ -5,9 +5,10 @@ Run as::
     python benchmarks/host.py [--files 100,1000,5000] [--rounds 5] [--folder DIRECTORY]
 
 Every figure is of a whole process: start of Python, imports, profile, work, end. Loop and engine take turns within each
-round, so that whatever else the machine does falls on both; shown are medians, and the highest peak memory. ``inside``
-is what the loop, or the engine without the command line (``--engine``), says of itself, imports left out. Needs root,
-and a folder on the file system that is to be measured. It is no test: nothing here passes or fails.
+round, so that whatever else the machine does falls on both; shown are medians, and the highest peak memory.
+``processor`` is user and system time, which says more where a machine is busy with other things. ``inside`` is what the
+loop, or the engine without the command line (``--engine``), says of itself, imports left out. Needs root, and a folder
+on the file system that is to be measured. It is no test: nothing here passes or fails.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Took(NamedTuple):
 
     #: Wall clock.
     seconds: float
+    #: Time on a processor, its own and the kernel's on its behalf.
+    processor: float
     #: Peak resident memory, bytes.
     memory: int
     #: What it says of the seconds between its own begin and end; 0.0 where it says nothing.
@@ -99,7 +102,7 @@ def run(arguments: Sequence[str | Path]) -> Took:
         raise SystemExit(f"{' '.join(map(str, arguments))}: exit status {process.returncode}\n{output.decode()}")
     lines = output.splitlines()
     inside = json.loads(lines[-1])["seconds"] if lines and lines[-1].startswith(b'{"seconds"') else 0.0
-    return Took(seconds, usage.ru_maxrss * 1024, inside)
+    return Took(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, inside)
 
 
 def loop(verb: str, case: Case) -> Took:
@@ -134,8 +137,9 @@ class Row(NamedTuple):
         inside = statistics.median(one.inside for one in self.took)
         ratio = f"{self.seconds / beside.seconds:5.2f}x" if beside is not None else ""
         memory = max(one.memory for one in self.took) / 2**20
-        engine_seconds = f"{inside:8.3f} s" if inside else " " * 10
-        return f"  {self.name:<16}{self.seconds:8.3f} s {engine_seconds} {memory:6.0f} MiB {ratio}".rstrip()
+        processor = statistics.median(one.processor for one in self.took)
+        own = f"{inside:7.3f} s" if inside else " " * 9
+        return f"  {self.name:<14}{self.seconds:8.3f} s {processor:7.3f} s {own} {memory:6.0f} MiB {ratio}".rstrip()
 
 
 def dry(case: Case, rounds: int, ours: Callable[[str, Case], Took]) -> Iterator[str]:
@@ -189,7 +193,7 @@ def main() -> None:
     given = parser.parse_args()
     ours = engine if given.engine else command
     run((sys.executable, "-c", "import aquiline.agent.preloading as one; one.preload(later_stages=True)"))
-    print(f"{'':18}{'process':>9}  {'inside':>9} {'peak':>9}  ratio (medians of {given.rounds} rounds)")
+    print(f"{'':16}{'process':>10}{'processor':>10}{'inside':>10}{'peak':>11}  ratio; medians of {given.rounds} rounds")
     with tempfile.TemporaryDirectory(dir=given.folder, prefix="aquiline-benchmark-") as temporary:
         folder = Path(temporary)
         for count in map(int, given.files.split(",")):

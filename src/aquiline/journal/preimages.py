@@ -66,7 +66,7 @@ class PreimageStore:
 
     def has(self, sha256: str) -> bool:
         """Return whether there is content of this digest; its bytes are not looked at."""
-        return sha256 in self._pending or self.path(sha256).exists()
+        return sha256 in self._pending or os.path.exists(self._place(sha256))
 
     def keep(self, chunks: Iterable[bytes]) -> Kept:
         """Store content, given piece by piece; raises `HostError` where it cannot be written."""
