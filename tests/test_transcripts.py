@@ -2,13 +2,15 @@
 
 In a ``console`` block, ``$ `` begins a command and ``> `` goes on with it; what follows is what it prints, stdout and
 stderr together, and ``[N]`` where its exit status N is not 0. ``…`` stands for any text in a line, and alone on a line
-for any lines. The blocks of a page run one after the other, in one empty directory.
+for any lines. The blocks of a page run one after the other, in one directory that holds nothing but ``examples``. A
+command in a comment, ``<!-- $ command -->``, is run too; it is for what would only be in the reader's way.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,14 +18,18 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parent.parent
-#: The pages that are run; others show what needs a host.
-PAGES = ("docs/tutorial/first-run.md",)
+#: The pages whose blocks need a host of the reader's own.
+NOT_RUN = {"docs/how-to/amend-a-wrong-undo.md", "docs/how-to/confirm-or-revert.md", "docs/tutorial/write-a-component.md"}
+PAGES = [str(page.relative_to(TOP)) for page in sorted([*TOP.glob("*.md"), *(TOP / "docs").rglob("*.md")])]
+PAGES_RUN = [page for page in PAGES if "```console\n" in (TOP / page).read_text() and page not in NOT_RUN]
 
 
 def commands(page: str) -> list[tuple[str, str]]:
     """Return the commands of a page's console blocks, each with what it is to print."""
     found: list[tuple[str, str]] = []
-    for block in re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+    for block, hidden in re.findall(r"^```console\n(.*?)^```$|^<!-- \$ (.*?) -->$", page, re.MULTILINE | re.DOTALL):
+        if hidden:
+            found.append((hidden, ""))
         for line in block.splitlines(keepends=True):
             if line.startswith("$ "):
                 found.append((line[2:], ""))
@@ -58,9 +64,10 @@ def ran(command: str, place: Path) -> str:
     return found.stdout + (f"[{found.returncode}]\n" if found.returncode else "")
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PAGES_RUN)
 def test_page(page: str, tmp_path: Path) -> None:
     """What a page shows is what happens."""
+    shutil.copytree(TOP / "examples", tmp_path / "examples")
     for command, expected in commands((TOP / page).read_text()):
         printed = ran(command, tmp_path)
         if not re.fullmatch(pattern(expected), printed):

@@ -194,7 +194,7 @@ def test_blame_says_who_made_it(site: Site, capsys: pytest.CaptureFixture[str]) 
     _, text = ask(site, capsys, "blame", "/etc/motd")
     as_json = json.loads(ask(site, capsys, "blame", "/etc/motd", "--json")[1])
 
-    assert f"/etc/motd is as step 1 of run {run} made it" in text
+    assert f"/etc/motd: made by step 1 of run {run}\n" in text
     assert "changes    c7" in text
     assert ["c7"] == as_json["made_by"]["change_ids"]
 

@@ -20,6 +20,7 @@ from aquiline.changes.describe import what_runs
 from aquiline.changes.diff import diff, size_only
 from aquiline.changes.kinds import (
     Change,
+    CopyOf,
     EditFile,
     Inline,
     Probe,
@@ -255,6 +256,8 @@ def _particulars(step: Step) -> Iterator[str]:
 
 
 def _command(change: Change) -> Iterator[str]:
+    if isinstance(change, WriteFile) and isinstance(change.content, CopyOf):
+        yield f"content: a copy of {quoted(change.content.path)}"
     if isinstance(change, RunCommand | RunScript | ReactCommand):
         if change.description:
             yield what_runs(change)

@@ -144,11 +144,16 @@ def _with_fate(text: str, step: StepRecord) -> str:
     return "".join(f"{line}\n" for line in (first, *(f"   {line}" for line in _fate(step)))) + rest
 
 
+#: What `aquiline apply` says when it happens.
+_STATUS_WORDS = {"skipped": "not run"}
+
+
 def _fate(step: StepRecord) -> Iterator[str]:
     taken_back = f", taken back by step {step.undone_by.step} of run {step.undone_by.run}" if step.undone_by else ""
-    yield f"{step.status.replace('-', ' ')}{taken_back}"
+    yield f"{_STATUS_WORDS.get(step.status, step.status.replace('-', ' '))}{taken_back}"
     if step.note:
         yield f"note: {visible(step.note)}"
     if step.amended is not None:
         yield f"undo amended: {visible(step.amended.description or step.amended.reason)}"
-    yield from (f"> {visible(line)}" for line in step.output.splitlines())
+    if step.step is None or step.output not in step.step.because:  # which is told with the step
+        yield from (f"> {visible(line)}" for line in step.output.splitlines())

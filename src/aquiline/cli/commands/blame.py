@@ -32,7 +32,7 @@ def _lines(found: Blame) -> Iterator[str]:
 
     subject = visible(found.subject)
     if found.made_by is not None:
-        yield f"{subject} is as step {found.made_by.step} of run {found.made_by.run} made it"
+        yield f"{subject}: made by step {found.made_by.step} of run {found.made_by.run}"
         yield from _particulars(found.made_by)
     else:
         yield f"{subject} is not of this program's making, or no longer"
