@@ -17,6 +17,7 @@ from aquiline.changes.redact import is_known_secret
 from aquiline.changes.steps import Cause
 from aquiline.errors import AquilineError, HostError, UsageError
 from aquiline.execution import deadline
+from aquiline.execution.recovery import foresee
 from aquiline.host.naming import observe
 from aquiline.host.objects import ABSENT, At, Object, RegularFile, Symlink, same_but_times
 from aquiline.host.protocol import Reading
@@ -323,7 +324,7 @@ class OpenRun(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     kind: str
     done: int
     steps: int
-    #: Descriptions, by number, of steps of which nobody knows whether they happened.
+    #: Descriptions, by number, of steps of which recovery will not find out whether they happened.
     in_doubt: dict[int, str] = {}
 
 
@@ -372,7 +373,7 @@ def status(session: Session) -> Standing:
             ),
             frozen=session.frozen(),
             policy_freeze=session.policy().freeze,
-            open_runs=tuple(_open(journal, run) for run in journal.open_runs()),
+            open_runs=tuple(_open(session, journal, run) for run in journal.open_runs()),
             waiting=tuple(
                 WaitingRun(run=run.id, remaining=deadline.remaining(journal, run.id))
                 for run in runs
@@ -382,14 +383,15 @@ def status(session: Session) -> Standing:
         )
 
 
-def _open(journal: Journal, run: RunRecord) -> OpenRun:
+def _open(session: Session, journal: Journal, run: RunRecord) -> OpenRun:
     records = journal.steps(run.id)
+    decided = () if session.state.lock_holder() is not None else foresee(records, session.host)
     return OpenRun(
         run=run.id,
         kind=run.header.kind,
         done=sum(1 for record in records if record.status in _HAPPENED),
         steps=len(records),
-        in_doubt={one.number: one.description for one in records if one.status in ("intended", "in-doubt")},
+        in_doubt={one.record.number: one.record.description for one in decided if one.verdict == "in-doubt"},
     )
 
 
