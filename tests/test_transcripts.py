@@ -19,7 +19,11 @@ import pytest
 
 TOP = Path(__file__).parent.parent
 #: The pages whose blocks need a host of the reader's own.
-NOT_RUN = {"docs/how-to/amend-a-wrong-undo.md", "docs/how-to/confirm-or-revert.md", "docs/tutorial/write-a-component.md"}
+NOT_RUN = {
+    "docs/how-to/amend-a-wrong-undo.md",
+    "docs/how-to/confirm-or-revert.md",
+    "docs/tutorial/write-a-component.md",
+}
 PAGES = [str(page.relative_to(TOP)) for page in sorted([*TOP.glob("*.md"), *(TOP / "docs").rglob("*.md")])]
 PAGES_RUN = [page for page in PAGES if "```console\n" in (TOP / page).read_text() and page not in NOT_RUN]
 
@@ -33,7 +37,7 @@ def commands(page: str) -> list[tuple[str, str]]:
         for line in block.splitlines(keepends=True):
             if line.startswith("$ "):
                 found.append((line[2:], ""))
-            elif line.startswith("> "):
+            elif line.startswith("> ") and not found[-1][1]:
                 found[-1] = (found[-1][0] + line[2:], found[-1][1])
             else:
                 found[-1] = (found[-1][0], found[-1][1] + line)

@@ -221,3 +221,24 @@ def test_the_session_ends(host: Host) -> None:
     assert os.getsid(supervisor) not in (os.getsid(0), supervisor)
     host.run("confirm")
     until(lambda: not supervisors(host), 15.0)
+
+
+def test_nothing_is_brought_while_a_run_waits(host: Host) -> None:
+    """While a run waits for confirmation apply and redo are refused and name it; undo is the way out."""
+    first = host.done("apply", host.profile(write("/etc/motd", "first\n")))
+    host.done("undo", first)
+    waiting = host.done("apply", host.profile(write("/etc/issue", "second\n")), "--confirm-within", "1h")
+
+    found = host.run("redo", first)
+
+    assert (21, f"error: run {waiting} waits for confirmation") == (found.returncode, found.stderr.splitlines()[0])
+    assert 0 == host.run("undo", waiting).returncode
+    assert 0 == host.run("redo", first).returncode
+
+
+def test_a_freeze_by_policy_holds_undo_too(host: Host) -> None:
+    """The policy's freeze refuses undo and redo, as one by hand does."""
+    run = host.done("apply", host.profile(write("/etc/motd", "new\n")))
+    host.write("/etc/aquiline/policy.toml", 'freeze = "ask Ada"\n')
+
+    assert [21, 21] == [host.run("undo", run).returncode, host.run("redo", run).returncode]

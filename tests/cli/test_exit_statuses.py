@@ -105,7 +105,7 @@ def test_12_conflict(host: Host) -> None:
     assert "new\nmine\n" == host.text("/etc/motd")
     assert f"error: /etc/motd: content changed since run {run} left it\n" in found.stderr
     assert "    +mine\n" in found.stderr
-    assert "  decide with --skip, --force /etc/motd" in found.stderr
+    assert "  decide with --skip or --force /etc/motd" in found.stderr
 
 
 def test_13_irreversible(host: Host) -> None:

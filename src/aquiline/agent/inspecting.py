@@ -385,7 +385,7 @@ def status(session: Session) -> Standing:
 
 def _open(session: Session, journal: Journal, run: RunRecord) -> OpenRun:
     records = journal.steps(run.id)
-    decided = () if session.state.lock_holder() is not None else foresee(records, session.host)
+    decided = () if session.state.lock_holder() is not None else foresee(records, session.host, session.preimages)
     return OpenRun(
         run=run.id,
         kind=run.header.kind,

@@ -132,13 +132,18 @@ class Session:
                 hint="`aquiline recover` takes it back to how it was; `aquiline recover --finish` completes it",
             )
 
-    def refuse_frozen(self, journal: Journal) -> None:
-        """Refuse to start where a person, the policy or a waiting confirmation says so."""
+    def refuse_held(self) -> None:
+        """Refuse to start where a person or the policy says so."""
         policy, frozen = self.policy(), self.frozen()
         if policy.freeze:
             raise HostFrozen(f"this host's policy says freeze: {policy.freeze}", hint="edit its policy.toml")
         if frozen is not None:
             raise HostFrozen(f"frozen by {frozen.by}: {frozen.reason}", hint="`aquiline thaw` lifts it")
+
+    def refuse_frozen(self, journal: Journal) -> None:
+        """Refuse to start where a person, the policy or a waiting confirmation says so."""
+        self.refuse_held()
+        policy = self.policy()
         waiting = next((run for run in journal.runs() if run.awaits_confirmation), None)
         if waiting is not None:
             raise HostFrozen(

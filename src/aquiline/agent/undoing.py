@@ -14,7 +14,7 @@ from aquiline.changes import perform
 from aquiline.changes.kinds import EditFile, Inline, Restore, WriteFile
 from aquiline.changes.perform import Performed
 from aquiline.changes.steps import Step
-from aquiline.errors import AquilineError, HostError, HostFrozen, Interrupted, UndoConflict, UsageError
+from aquiline.errors import AquilineError, HostError, Interrupted, UndoConflict, UsageError
 from aquiline.execution.executor import Executor, IsStopped
 from aquiline.execution.recovery import in_effect
 from aquiline.execution.undo import Choice, Choices, Conflict, UndoPlan, named, plan_undo
@@ -153,16 +153,10 @@ def undo(
     """
     with session.changing("undo") as journal:
         session.refuse_interrupted(journal)
-        _refuse_hold(session)
+        session.refuse_held()
         return take_back(
             session, journal, runs, choices=choices, on_plan=on_plan, on_step=on_step, is_stopped=is_stopped
         )
-
-
-def _refuse_hold(session: Session) -> None:
-    frozen = session.frozen()
-    if frozen is not None:
-        raise HostFrozen(f"frozen by {frozen.by}: {frozen.reason}", hint="`aquiline thaw` lifts it")
 
 
 def redo(
@@ -181,7 +175,7 @@ def redo(
     """
     with session.changing("redo") as journal:
         session.refuse_interrupted(journal)
-        _refuse_hold(session)
+        session.refuse_frozen(journal)
         undoer = _last_to_take_back(journal, run)
         if undoer is None:
             raise UsageError(f"run {run.id} has not been undone", hint="`aquiline log` lists what has")

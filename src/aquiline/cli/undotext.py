@@ -113,7 +113,7 @@ def describe_conflicts(session: Session, journal: Journal, conflicts: Iterable[C
         )
         yield from _side("changed since", one.path, left, found, secret=secret)
         yield from _side("undo would put there", one.path, found, wanted, secret=secret)
-        ways = "--skip, --force" + ("" if one.no_merge else " or --merge")
+        ways = "--skip or --force" if one.no_merge else "--skip, --force or --merge"
         yield f"  decide with {ways} {visible(one.path)}" + (f" (no merge: {one.no_merge})" if one.no_merge else "")
 
 
