@@ -41,7 +41,7 @@ from aquiline.changes.scratch import Scratch
 from aquiline.changes.steps import Plan, Step
 from aquiline.errors import AquilineError, Interrupted, PlanStale
 from aquiline.execution.recovery import observed_after, taken_back_by, what_became_of
-from aquiline.host.naming import observe
+from aquiline.host.naming import is_path, observe
 from aquiline.host.objects import Absent, Directory, Object, RegularFile, same_but_times
 from aquiline.host.protocol import Host
 from aquiline.journal.preimages import PreimageStore, check_space, space_needed
@@ -227,7 +227,7 @@ class Executor:
         for step in batch:
             for at in step.after:
                 parent = posixpath.dirname(at.path)
-                if parent in self._directories:
+                if parent in self._directories or not is_path(at.path):
                     continue
                 self._directories.add(parent)
                 status = self._host.status(parent)
@@ -353,7 +353,7 @@ def _has_parent_in(path: str, parents: set[str]) -> bool:
     if not parents:
         return False
     parent = posixpath.dirname(path)
-    while parent != "/":
+    while parent not in ("/", ""):
         if parent in parents:
             return True
         parent = posixpath.dirname(parent)
