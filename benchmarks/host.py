@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,15 +55,33 @@ class Case(NamedTuple):
 
     root: Path
     profile: Path
-    wanted: dict[str, bytes]
-    #: How many files stand in one directory.
-    per_directory: int
+    #: How many files there are, and how many of them stand in one directory.
+    files: int = 0
+    per_directory: int = 1
+
+    def wanted(self) -> Iterator[tuple[str, bytes]]:
+        """Return path and content of each file."""
+        for number in range(self.files):
+            line = f"option.{number} = the value of option number {number}\n"
+            content = (line * (SIZE // len(line) + 1))[:SIZE].encode()
+            yield f"/etc/site{number // self.per_directory:04}/part{number:05}.conf", content
+
+    def write_profile(self) -> None:
+        """Write the profile that wants these files."""
+        services = {
+            path.replace("/", "_2f").replace(".", "_2e"): {"config": content.decode(), "perms": "0644"}
+            for path, content in self.wanted()
+        }
+        section = {"active": True, "dispatch": True, "services": services}
+        self.profile.write_text(json.dumps({"software": {"components": {"filecopy": section}}}))
 
     def reset(self, state: str) -> None:
         """Make the root anew: `state` says how many of its files are right."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        if self.root.exists():
+            # removed when all is measured: freeing thousands of files keeps a disk busy for longer than that takes
+            self.root.rename(self.root.with_name(f"old-{time.monotonic_ns()}"))
         wrong = STATES[state]
-        for number, (path, content) in enumerate(self.wanted.items()):
+        for number, (path, content) in enumerate(self.wanted()):
             place = Path(f"{self.root}{path}")
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content.swapcase() if wrong and number % wrong == 0 else content)
@@ -70,21 +89,14 @@ class Case(NamedTuple):
         os.sync()
 
 
-def make_case(folder: Path, count: int, per_directory: int) -> Case:
-    """Write the profile of `count` files of `SIZE` bytes."""
-    wanted = {}
-    for number in range(count):
-        line = f"option.{number} = the value of option number {number}\n"
-        path = f"/etc/site{number // per_directory:04}/part{number:05}.conf"
-        wanted[path] = (line * (SIZE // len(line) + 1))[:SIZE].encode()
-    services = {
-        path.replace("/", "_2f").replace(".", "_2e"): {"config": content.decode(), "perms": "0644"}
-        for path, content in wanted.items()
-    }
-    section = {"active": True, "dispatch": True, "services": services}
-    profile = folder / "profile.json"
-    profile.write_text(json.dumps({"software": {"components": {"filecopy": section}}}))
-    return Case(folder / "root", profile, wanted, per_directory)
+def apart(work: Callable[[], None]) -> None:
+    """Do it in a process of its own: the peak memory of a process counts what its parent had when it was started."""
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    if os.waitpid(child, 0)[1] != 0:
+        raise SystemExit("the files cannot be made")
 
 
 def run(arguments: Sequence[str | Path]) -> Took:
@@ -156,9 +168,9 @@ def live(case: Case, state: str, rounds: int, ours: Callable[[str, Case], Took])
     """Measure live runs and their undo."""
     looped, applied, undone = Row("loop", []), Row("apply", []), Row("undo", [])
     for _ in range(rounds):
-        case.reset(state)
+        apart(partial(case.reset, state))
         looped.took.append(loop("live", case))
-        case.reset(state)
+        apart(partial(case.reset, state))
         applied.took.append(ours("apply", case))
         os.sync()
         undone.took.append(ours("undo", case))
@@ -177,7 +189,7 @@ def small_things(rounds: int, folder: Path) -> Iterator[str]:
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir()
         run((sys.executable, HERE / "engine.py", "apply", root, profile))
-        case = Case(root, profile, {}, 0)
+        case = Case(root, profile)
         yield Row(profile.name.split(".")[0], [command("plan", case) for _ in range(rounds)]).text(None)
 
 
@@ -198,10 +210,11 @@ def main() -> None:
         folder = Path(temporary)
         for count in map(int, given.files.split(",")):
             for spread in given.spread.split(","):
-                case = make_case(folder, count, count if spread == "one" else 10)
+                case = Case(folder / "root", folder / "profile.json", count, count if spread == "one" else 10)
+                apart(case.write_profile)
                 for state in given.states.split(","):
                     print(f"{count} files in {spread} director{'y' if spread == 'one' else 'ies'}, {state} right")
-                    case.reset(state)
+                    apart(partial(case.reset, state))
                     for line in dry(case, given.rounds, ours):
                         print(line, flush=True)
                     if state == "all":
