@@ -31,3 +31,16 @@ def test_the_compressed_profile_is_the_same() -> None:
     profile = EXAMPLES / "site/profiles/login01.json"
 
     assert profile.read_bytes() == gzip.decompress(profile.with_suffix(".json.gz").read_bytes())
+
+
+def test_a_mistyped_key_is_named_though_its_component_fails(tmp_path: Path) -> None:
+    """What nobody read is said even where the component fails, since that is often why."""
+    (tmp_path / "root").mkdir()
+    profile = tmp_path / "host.yaml"
+    profile.write_text("software: {components: {filecopy: {services: {/etc/motd: {confg: x}}}}}")
+
+    with Session(str(tmp_path / "root")) as session:
+        plan = dry_run(session, load(str(profile)))
+
+    assert "failed" == plan.components["filecopy"].state
+    assert ("/software/components/filecopy/services/{/etc/motd}/confg: unknown key, nothing reads it",) == plan.notes

@@ -404,7 +404,7 @@ def _coverage(plan: Plan) -> list[str]:
     first = f"coverage: {coverage.predicted} of {_count(coverage.steps, 'step')} predicted"
     if coverage.reduced_by:
         first += f"; lowered by {_count(len(coverage.reduced_by), 'thing')}"
-    told = (*plan.notes, *(f"component {name} is " for name in plan.components))
+    told = (*plan.notes, *(f"component {name} {verb} " for name in plan.components for verb in ("is", "would")))
     rest = [line for line in coverage.reduced_by if not line.startswith(told)]
     return _lines(first, rest) or [first]
 

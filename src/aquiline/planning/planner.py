@@ -69,6 +69,7 @@ from aquiline.planning.view import PlannedView, Templates
 from aquiline.profile import ComponentSection, Profile, convert, unknown_keys
 
 PLAN_FORMAT = 1
+_UNKNOWN_KEY = ": unknown key, nothing reads it"
 
 #: D15: what a single undo may need of the pre-image store.
 MEBIBYTE = 2**20
@@ -268,7 +269,10 @@ class _Planner:
         self._overlay.rollback(savepoint)
         del self._steps[steps:], self._undeclared[undeclared:]
         kept_reduction = self._reduced_by[-1:]
+        # A key that was mistyped is often why it failed.
+        kept_notes = [note for note in self._notes[notes:] if note.endswith(_UNKNOWN_KEY)]
         del self._notes[notes:], self._reduced_by[reduced:]
+        self._notes += kept_notes
         self._reduced_by += kept_reduction
         self._pending, self._kept_bytes, self._parents = pending, kept_bytes, parents
         return report
@@ -286,7 +290,7 @@ class _Planner:
         path = f"/software/components/{section.name}"
         configuration = convert(section, component.configuration)
         for unknown in unknown_keys(section.configuration, component.configuration, path):
-            self._notes.append(f"{unknown}: unknown key, nothing reads it")
+            self._notes.append(f"{unknown}{_UNKNOWN_KEY}")
         view = self._view(section.name)
         drafts = _ComponentDrafts(self, section.name)
         with watching(section.name):
