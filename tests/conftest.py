@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.bed.base import RPM, Missing, base
 from tests.bed.host import Bed, BedHost
 from tests.bed.repository import AptRepository, DnfRepository
+
+# How long an example takes says how busy the machine is, and nothing of what is promised.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.hookimpl(tryfirst=True)
