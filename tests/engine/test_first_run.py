@@ -24,6 +24,20 @@ def test_the_state_directory_is_no_surprise(site: Site) -> None:
     assert plan.digests == run.plan.digests
 
 
+def test_a_secret_changes_no_digest_in_the_first_run(site: Site) -> None:
+    """The first run of a host has the digests of the dry-run before it, also where its plan holds a secret."""
+    site.session = Session(str(site.root))
+    site.path("/etc").mkdir()
+    site.path("/etc/shadow").write_text("root:$6$salt$hash:1::::::\n")
+    site.wants(WriteFile(path="/etc/x.key", content=Inline(b"hush"), mode=0o600))
+    plan = site.plan()
+
+    run = site.apply()
+
+    assert run.plan is not None
+    assert plan.digests == run.plan.digests
+
+
 def test_a_dry_run_makes_no_state_directory(site: Site) -> None:
     """A dry-run leaves a host that never had a run as it is, metadata included."""
     site.session = Session(str(site.root))

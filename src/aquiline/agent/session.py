@@ -112,7 +112,7 @@ class Session:
             return
         temporary = self.state.spool / "host.key"
         temporary.touch(0o600)
-        temporary.write_bytes(secrets.token_bytes(32))
+        temporary.write_bytes(self._own_material() or secrets.token_bytes(32))
         make_durable(temporary)
         temporary.rename(place)
         make_durable(self.state.path)
@@ -225,10 +225,18 @@ class Session:
                 return (self.state.path / name).read_bytes()
             except FileNotFoundError:
                 continue
-        material = hashlib.sha256(b"aquiline host key\0")
-        for path in ("/etc/machine-id", "/etc/shadow"):
-            if isinstance(self.host.observe(path), RegularFile):
-                material.update(self.host.read(path))
+        return self._own_material() or b"a root that has nothing of its own yet"
+
+    def _own_material(self) -> bytes:
+        """Return what only root can read and no two hosts share, as a key; empty where there is nothing of the sort.
+
+        The first run makes it the host's key, so that its digests are those of the dry-run before it (P1).
+        """
+        if not isinstance(self.host.observe("/etc/shadow"), RegularFile):
+            return b""
+        material = hashlib.sha256(b"aquiline host key\0" + self.host.read("/etc/shadow"))
+        if isinstance(self.host.observe("/etc/machine-id"), RegularFile):
+            material.update(self.host.read("/etc/machine-id"))
         return material.digest()
 
     def header(self, kind: RunKind, **details: Any) -> RunHeader:

@@ -18,7 +18,7 @@ from aquiline.errors import AquilineError, HostError, Interrupted, UndoConflict,
 from aquiline.execution.executor import Executor, IsStopped
 from aquiline.execution.recovery import in_effect
 from aquiline.execution.undo import Choice, Choices, Conflict, UndoPlan, named, plan_undo
-from aquiline.host.objects import Object, RegularFile
+from aquiline.host.objects import Object, RegularFile, same_but_times
 from aquiline.journal.records import RunKind, RunRecord, StepRecord
 from aquiline.journal.script import UndoScript
 from aquiline.journal.store import Journal
@@ -119,7 +119,7 @@ def _records(journal: Journal, runs: Sequence[RunRecord]) -> list[StepRecord]:
 def _plan(session: Session, journal: Journal, records: Sequence[StepRecord], choices: Mapping[str, Choice]) -> UndoPlan:
     _refuse_strange(records, choices)
     known = session.known(journal, None)
-    return plan_undo(
+    planned = plan_undo(
         sorted_by_run(journal, records),
         session.host,
         session.preimages,
@@ -129,6 +129,19 @@ def _plan(session: Session, journal: Journal, records: Sequence[StepRecord], cho
         purged=journal.tombstones(),
         secret_key=known.secret_key,
     )
+    conflicts = tuple(_with_later_run(journal, conflict) for conflict in planned.conflicts)
+    return msgspec.structs.replace(planned, conflicts=conflicts)
+
+
+def _with_later_run(journal: Journal, conflict: Conflict) -> Conflict:
+    """Name the run that is behind a conflict, where what stands there is what a later run left."""
+    last = journal.last_value(conflict.path)
+    if last is None or not same_but_times(last.object, conflict.found):
+        return conflict
+    for name in journal.touching(conflict.path):
+        if journal.step(name.run, name.step).status in ("done", "assumed-done"):
+            return msgspec.structs.replace(conflict, by_run="" if name.run == conflict.run else name.run)
+    return conflict
 
 
 def sorted_by_run(journal: Journal, records: Sequence[StepRecord]) -> list[StepRecord]:
@@ -307,7 +320,14 @@ def sides(session: Session, journal: Journal, conflict: Conflict) -> tuple[bytes
 
 def conflict_error(undo_plan: UndoPlan) -> UndoConflict:
     """Return the refusal that names every object and the flag that decides it (R19)."""
-    lines = [f"{one.path}: {', '.join(one.differs)} changed since run {one.run} left it" for one in undo_plan.conflicts]
+    lines = [
+        f"{one.path}: {', '.join(one.differs)} changed{f' by run {one.by_run}' if one.by_run else ''}"
+        f" since run {one.run} left it"
+        for one in undo_plan.conflicts
+    ]
+    later = list(dict.fromkeys(one.by_run for one in undo_plan.conflicts))
+    if all(later):
+        return UndoConflict("\n".join(lines), hint=f"nothing was changed; undo {' and '.join(later)} first, or choose")
     flags = " ".join(f"--{'merge' if not one.no_merge else 'skip'} {one.path}" for one in undo_plan.conflicts[:3])
     return UndoConflict(
         "\n".join(lines), hint=f"nothing was changed; decide each with --skip, --force or --merge: {flags}"

@@ -106,7 +106,8 @@ def _merged(session: Session, step: Step, choices: Mapping[str, Choice]) -> Iter
 def describe_conflicts(session: Session, journal: Journal, conflicts: Iterable[Conflict]) -> Iterator[str]:
     """Return, for each object that somebody changed: what the run left, what is there, what undo would put there."""
     for one in conflicts:
-        yield f"conflict: {visible(one.path)}, left by step {one.step} of run {one.run}: {', '.join(one.differs)}"
+        by = f", by run {one.by_run}" if one.by_run else ""
+        yield f"conflict: {visible(one.path)}, left by step {one.step} of run {one.run}: {', '.join(one.differs)}{by}"
         left, found, wanted = sides(session, journal, one)
         secret = (
             one.secret or is_known_secret(one.path) or any(is_secret_content(s) for s in (left, found, wanted) if s)

@@ -73,6 +73,8 @@ class Conflict(msgspec.Struct, frozen=True):
     secret: bool = False
     #: Why `merge` is not possible; empty where it is.
     no_merge: str = ""
+    #: The later run that left what stands there now; empty where somebody else did.
+    by_run: str = ""
 
 
 class CannotUndo(msgspec.Struct, frozen=True):
