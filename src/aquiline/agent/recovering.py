@@ -81,6 +81,10 @@ def recover(
         base, *recoveries = open_runs
         settled = _settle_all(session, journal, open_runs, assumptions)
         if direction == "finish":
+            for one in settled:
+                if one.record.run != base.id and one.verdict in ("run-again", "half-way"):
+                    # Only so is it known what of the base is to be done again.
+                    _run_again(session, journal, one, on_step)
             for recovery in recoveries:
                 journal.end_run(recovery.id, "interrupted")
             return _finish(session, journal, base, settled, on_step)

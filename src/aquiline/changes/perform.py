@@ -149,7 +149,7 @@ def _changed_inodes(step: Step, done: Performed) -> Iterator[Staged]:
     """Return the objects whose metadata a step changed under their own names: these are still to be made durable."""
     by_inode = keeps_inode(step) or (isinstance(step.change, Restore) and bool(step.change.kept))
     for at in done.observed:
-        if isinstance(at.object, Directory) or (isinstance(at.object, RegularFile) and by_inode):
+        if by_inode and isinstance(at.object, RegularFile | Directory):
             yield Staged(at.path, at.path, at.object)
 
 
@@ -174,6 +174,7 @@ def _stage(step: Step, host: Host, preimages: Preimages, label: str, staged: dic
                 return
             staged[step.number] = host.stage(change.path, wanted, _chunks_for(step, host, preimages), label)
             if isinstance(wanted, Directory):
+                host.sync([staged[step.number]])
                 host.publish(staged[step.number])
         case _:
             raise AssertionError(f"not a file step: {change}")
@@ -295,11 +296,21 @@ def forget_leftovers(step: Step, host: Host, label: str) -> None:
 
 
 def restore_directory_times(times: Mapping[str, int], host: Host) -> None:
-    """Put back modification times, in nanoseconds, of the directories that are still there (P4)."""
+    """Put back modification times, in nanoseconds, of the directories that are still there (P4).
+
+    One that fails holds up no other; the first error is raised in the end.
+    """
+    failed: AquilineError | None = None
     for path, mtime_ns in sorted(times.items(), reverse=True):
-        status = host.status(path)
-        if status is not None and status.type == "directory" and status.mtime_ns != mtime_ns:
-            host.set_mtime(path, mtime_ns)
+        try:
+            status = host.status(path)
+            if status is not None and status.type == "directory" and status.mtime_ns != mtime_ns:
+                host.set_mtime(path, mtime_ns)
+                host.sync_directories((path,))
+        except AquilineError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
 
 
 # ---- commands -----------------------------------------------------------------------------------------------------
@@ -318,10 +329,19 @@ def _perform_command(change: RunCommand | RunScript, host: Host) -> Performed:
         return Performed("not-run", output="its guard says that it is not needed")
     completed = host.run(command_of(change))
     performed = _judge(completed, change.accepts, change.timeout, secret=change.secret)
+    if change.touches is not None:
+        _make_durable(change.touches.paths, host)
     if performed.error is None and change.done_when is not None and not probe_says_yes(change.done_when, host):
         unfinished = StepFailed("it ended well, but its done_when probe says that it has not been done")
         return msgspec.structs.replace(performed, outcome="failed", error=unfinished)
     return performed
+
+
+def _make_durable(paths: Iterable[str], host: Host) -> None:
+    """Return once what a command left at these paths survives a power cut: the journal is about to say that it ran."""
+    found = [(path, host.observe(path)) for path in paths]
+    host.sync([Staged(path, path, one) for path, one in found if isinstance(one, RegularFile | Directory)])
+    host.sync_directories(posixpath.dirname(path) for path, _ in found)
 
 
 def command_of(change: RunCommand | RunScript) -> Command:

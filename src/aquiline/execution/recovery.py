@@ -256,10 +256,17 @@ def in_effect(records: Iterable[StepRecord]) -> list[StepRecord]:
 
 
 def outstanding(records: Iterable[StepRecord]) -> list[Step]:
-    """Return the steps that finishing a run still has to do, in order."""
-    return [
-        one.known
-        for one in records
-        if one.status in ("planned", "intended", "not-done", "in-doubt", "failed", "assumed-not-done")
-        or (one.status in ("done", "assumed-done") and one.undone_by is not None)
-    ]
+    """Return what finishing a run still has to do, in order; a reaction again where its cause happens again."""
+    listed = list(records)
+    to_do = {one.number for one in listed if _is_outstanding(one)}
+    return [one.known for one in listed if one.number in to_do or _reacts_to(one, to_do)]
+
+
+def _is_outstanding(record: StepRecord) -> bool:
+    if record.status in ("done", "assumed-done"):
+        return record.undone_by is not None
+    return record.status != "skipped"
+
+
+def _reacts_to(record: StepRecord, steps: set[int]) -> bool:
+    return isinstance(record.known.change, REACTION_KINDS) and not steps.isdisjoint(record.known.cause.steps)

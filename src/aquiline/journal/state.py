@@ -87,10 +87,14 @@ class StateDirectory:
         """
         refuse_unreliable(self.path, must_persist=self.must_persist)
         try:
+            stood = _nearest_existing(self.path)
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._own()
-            for folder in _FOLDERS:
+            missing = [folder for folder in _FOLDERS if not (self.path / folder).is_dir()]
+            for folder in missing:
                 (self.path / folder).mkdir(mode=0o700, exist_ok=True)
+            if missing:
+                _make_entries_durable(self.path, stood)
             self.reserve_ballast()
         except OSError as error:
             raise HostError(f"the state directory cannot be made: {error.strerror}", path=str(self.path)) from error
@@ -219,6 +223,14 @@ def refuse_unreliable(path: Path, *, must_persist: bool) -> None:
         raise HostError(f"the state directory lies on a network file system ({kind})", path=str(path), hint=_PLACE_HINT)
     if must_persist and kind in VOLATILE_FILE_SYSTEMS:
         raise HostError(f"the state directory lies on {kind}, gone at reboot", path=str(path), hint=_PLACE_HINT)
+
+
+def _make_entries_durable(path: Path, stood: Path) -> None:
+    """Return once `path`, whose parents up to `stood` were there before, and what is in it survive a power cut."""
+    for directory in (path, *path.parents):
+        make_durable(directory)
+        if directory == stood:
+            return
 
 
 def _nearest_existing(path: Path) -> Path:
