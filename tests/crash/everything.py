@@ -86,7 +86,7 @@ def changes() -> Iterable[Change | Task]:
     settled = RunCommand(
         argv=shell("echo on > /var/settled"),
         touches=Touches(paths=("/var/settled",)),
-        done_when=Probe(argv=shell("test -e /var/settled")),
+        done_when=Probe(argv=shell('read word < /var/settled; test "$word" = on')),
         undo=CommandUndo(changes=(Remove(path="/var/settled"),)),
     )
     again = RunCommand(
@@ -98,6 +98,7 @@ def changes() -> Iterable[Change | Task]:
             changes=(
                 RunCommand(
                     argv=(*shell("echo $0 > /var/again"), "off"),
+                    touches=Touches(paths=("/var/again",)),
                     environment={"A": "b c"},
                     always=True,
                     idempotent=True,
@@ -105,12 +106,13 @@ def changes() -> Iterable[Change | Task]:
             )
         ),
     )
+    wrote = Touches(paths=("/var/script",))
     script = RunScript(
         language="shell",
         text="echo on > /var/script",
         touches=Touches(paths=("/var/script",)),
         always=True,
-        undo=CommandUndo(changes=(RunCommand(argv=shell("echo off > /var/script"), always=True),)),
+        undo=CommandUndo(changes=(RunCommand(argv=shell("echo off > /var/script"), touches=wrote, always=True),)),
     )
     return (
         Task(description="reacted to", changes=(write,), reactions=(SEES,)),

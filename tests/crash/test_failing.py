@@ -97,7 +97,7 @@ def stays(host: Host) -> bool:
     if undone is None:
         return False
     assert undone.undo is not None
-    assert (17 if undone.undo.stays else 0) == undone.exit_status
+    assert (17 if any(not one.chosen for one in undone.undo.stays) else 0) == undone.exit_status
     return bool(undone.undo.stays)
 
 
@@ -151,12 +151,15 @@ def test_a_failing_undo_goes_on_later(applied: Host, fresh: Host) -> None:
     """An undo that fails has status 17; the next one takes back what is left."""
     for what, host in failing(applied, "undo", "before", NO_SPACE, 6):
         failed = host.undo()
+        if "drop what was kept" in what:
+            assert 0 == failed.exit_status, "all is back; `gc` drops it later"
+            continue
         assert 17 == failed.exit_status, what
         assert 0 == open_runs(host), what
 
         if "set mtime" in what:
             # Only the time of a directory is not back.
-            assert [what.rpartition(" ")[2]] == not_as(fresh.tree(), host)[:1]
+            assert [what.rpartition(" ")[2]] == not_as(fresh.tree(), host)
             continue
         if "seen" in what:
             # Only the reaction has not run: it is owed.
