@@ -16,6 +16,7 @@ import pytest
 from tests.engine.site import tree
 
 from .everything import Host
+from .test_killed_anywhere import interrupted
 
 SHARED = Path(os.environ.get("AQUILINE_SHARED", Path(__file__).parents[3] / "shared"))
 CALLS = (
@@ -23,7 +24,7 @@ CALLS = (
     "fchown,fchownat,lchown,utimensat,setxattr,fsetxattr,lsetxattr,fsync,fdatasync,ftruncate,mknod,mknodat,symlink,"
     "symlinkat,fallocate"
 )
-KILLS = 60
+KILLS = 40
 
 pytestmark = [
     pytest.mark.slow,
@@ -100,6 +101,8 @@ def test_a_run_is_killed(start: Host) -> None:
     after = timeless(applied)
     broken = []
     for number, host in killed(start, 0, *words):
+        if timeless(host) == after and not interrupted(host):
+            continue  # it had ended: the journal was being closed
         undone = host.copied(start.place.with_name("undone"))
         wrong = recovered(undone, "undo")
         broken += [f"{number}: {wrong}"] if wrong or tree(undone.root) != before else []
