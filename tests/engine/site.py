@@ -90,6 +90,12 @@ class Site:
             runs = undoing.select(journal, selector)
         return undoing.undo(self.session, runs, **options)
 
+    def undo_last(self, count: int) -> Undone:
+        """Take the last runs back at once."""
+        with self.session.reading() as journal:
+            runs = undoing.select(journal, last=count)
+        return undoing.undo(self.session, runs)
+
     def redo(self, run: str) -> Undone:
         """Take the undo of a run back."""
         with self.session.reading() as journal:

@@ -111,11 +111,14 @@ class Session:
         if place.exists():
             return
         temporary = self.state.spool / "host.key"
-        temporary.touch(0o600)
-        temporary.write_bytes(self._own_material() or secrets.token_bytes(32))
-        make_durable(temporary)
-        temporary.rename(place)
-        make_durable(self.state.path)
+        try:
+            temporary.touch(0o600)
+            temporary.write_bytes(self._own_material() or secrets.token_bytes(32))
+            make_durable(temporary)
+            temporary.rename(place)
+            make_durable(self.state.path)
+        except OSError as error:
+            raise HostError(f"the host's key cannot be made: {error.strerror}", path=str(place)) from error
 
     # ---- gates ----------------------------------------------------------------------------------------------------
 

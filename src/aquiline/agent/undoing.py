@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -18,7 +18,7 @@ from aquiline.errors import AquilineError, HostError, Interrupted, UndoConflict,
 from aquiline.execution.executor import Executor, IsStopped
 from aquiline.execution.recovery import in_effect
 from aquiline.execution.undo import Choice, Choices, Conflict, UndoPlan, named, plan_undo
-from aquiline.host.objects import Object, RegularFile, same_but_times
+from aquiline.host.objects import Directory, Object, RegularFile, same_but_times
 from aquiline.journal.records import RunKind, RunRecord, StepRecord
 from aquiline.journal.script import UndoScript
 from aquiline.journal.store import Journal
@@ -127,6 +127,7 @@ def _plan(session: Session, journal: Journal, records: Sequence[StepRecord], cho
         never_undone=known.never_undone,
         owed=session.owed(journal, {record.run for record in records}),
         purged=journal.tombstones(),
+        changed_later=_later_changes(journal, {record.run for record in records}),
         secret_key=known.secret_key,
     )
     conflicts = tuple(_with_later_run(journal, conflict) for conflict in planned.conflicts)
@@ -142,6 +143,25 @@ def _with_later_run(journal: Journal, conflict: Conflict) -> Conflict:
         if journal.step(name.run, name.step).status in ("done", "assumed-done"):
             return msgspec.structs.replace(conflict, by_run="" if name.run == conflict.run else name.run)
     return conflict
+
+
+def _later_changes(journal: Journal, undone: set[str]) -> Callable[[str, str], str]:
+    """Return what says which later run, besides those `undone`, changed a path and stands; empty where none did."""
+    runs = {run.id: run for run in journal.runs()}
+    standing = {name: run.sequence for name, run in runs.items() if run.header.kind == "apply" and name not in undone}
+    changed: dict[str, set[str]] = {}
+
+    def paths_of(name: str) -> set[str]:
+        if name not in changed:
+            steps = [one.known for one in in_effect(journal.steps(name)) if one.step is not None]
+            changed[name] = {at.path for step in steps for at in step.after if at not in step.before}
+        return changed[name]
+
+    def later(run: str, path: str) -> str:
+        after = [name for name, sequence in standing.items() if sequence > runs[run].sequence]
+        return next((name for name in after if path in paths_of(name)), "")
+
+    return later
 
 
 def sorted_by_run(journal: Journal, records: Sequence[StepRecord]) -> list[StepRecord]:
@@ -362,11 +382,23 @@ def _directories_that_stay(journal: Journal, undo_plan: UndoPlan) -> set[str]:
     return {posixpath.dirname(at.path) for one in stays if one.step is not None for at in one.step.after}
 
 
+def _made_directories(records: Iterable[StepRecord]) -> Iterator[str]:
+    """Return the directories that were not there before these steps."""
+    for record in records:
+        if record.step is None:
+            continue
+        was = {at.path for at in record.step.before if isinstance(at.object, Directory)}
+        yield from (at.path for at in record.step.after if isinstance(at.object, Directory) and at.path not in was)
+
+
 def restore_directory_times(
     session: Session, journal: Journal, runs: Iterable[RunRecord], *, but: Container[str] = ()
 ) -> None:
     """Put back the modification times of the directories that these runs changed entries in, as well as can be (P4)."""
     times: dict[str, int] = {}
     for run in sorted(runs, key=lambda one: -one.sequence):
+        for path in _made_directories(journal.steps(run.id)):
+            # What stands at its path now was not there when a later run took its time.
+            times.pop(path, None)
         times |= {path: time for path, time in journal.directories(run.id).items() if path not in but}
     perform.restore_directory_times(times, session.host)

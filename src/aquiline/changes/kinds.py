@@ -196,6 +196,8 @@ class Restore(Kind, frozen=True, tag="restore", kw_only=True):
     kept: str = ""
     #: It stood alone there: a file that now shares its inode with another name is parted from it.
     apart: bool = False
+    #: The content was overwritten in place and is put back the same way: a mount point cannot be replaced.
+    in_place: bool = False
     secret: bool = False
 
 

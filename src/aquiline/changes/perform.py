@@ -122,7 +122,7 @@ def perform_files(
     results: list[tuple[Step, Performed]] = []
     for position, step in enumerate(doable):
         try:
-            results.append((step, _finish(step, host, staged.get(step.number), label(step))))
+            results.append((step, _finish(step, host, preimages, staged.get(step.number), label(step))))
         except AquilineError as error:
             failed = (step, error)
             later = [one for one in doable[position:] if _is_in_place(one, staged)]
@@ -164,7 +164,7 @@ def _stage(step: Step, host: Host, preimages: Preimages, label: str, staged: dic
     match change:
         case Remove() | MakeHardlink() | Move() | SetMetadata():
             return
-        case WriteFile() if change.in_place:
+        case WriteFile() | Restore() if overwrites(step):
             return
         case Restore() if change.kept or isinstance(change.object, Absent):
             return
@@ -178,6 +178,13 @@ def _stage(step: Step, host: Host, preimages: Preimages, label: str, staged: dic
                 host.publish(staged[step.number])
         case _:
             raise AssertionError(f"not a file step: {change}")
+
+
+def overwrites(step: Step) -> bool:
+    """Return whether the content of a file is overwritten in place; where none is there, it is made like any other."""
+    if not isinstance(step.change, WriteFile | Restore) or not step.change.in_place:
+        return False
+    return isinstance(step.before[0].object, RegularFile) and isinstance(step.after[0].object, RegularFile)
 
 
 def keeps_inode(step: Step) -> bool:
@@ -217,7 +224,7 @@ def content_chunks(content: Content, host: Reading, preimages: Preimages) -> Ite
             assert_never(content)
 
 
-def _finish(step: Step, host: Host, staged: Staged | None, label: str) -> Performed:
+def _finish(step: Step, host: Host, preimages: Preimages, staged: Staged | None, label: str) -> Performed:
     """Put the result of a step in its place."""
     change = step.change
     if staged is not None:
@@ -231,11 +238,12 @@ def _finish(step: Step, host: Host, staged: Staged | None, label: str) -> Perfor
         case MakeHardlink():
             host.link(change.path, change.existing, label)
             return Performed("done", step.after)
-        case WriteFile() if change.in_place and not keeps_inode(step):
+        case WriteFile() | Restore() if overwrites(step) and not keeps_inode(step):
             written = step.after[0].object
             assert isinstance(written, RegularFile)
-            assert isinstance(change.content, Inline)
-            return _done(change.path, host.write_in_place(change.path, (change.content.data,), written.metadata))
+            chunks = _chunks_for(step, host, preimages)
+            assert chunks is not None
+            return _done(change.path, host.write_in_place(change.path, chunks, written.metadata))
         case Restore() if change.kept and not isinstance(change.object, Absent) and not keeps_inode(step):
             host.restore_kept(change.kept, change.path, label)
             host.set_metadata(change.path, change.object.metadata)

@@ -38,6 +38,7 @@ from aquiline.changes.kinds import (
 )
 from aquiline.changes.steps import Undo, UndoOrder
 from aquiline.errors import HostError
+from aquiline.host.acl import mode_with, with_mode
 from aquiline.host.naming import observe, package_name, unit_name
 from aquiline.host.objects import (
     ABSENT,
@@ -63,6 +64,7 @@ _FILE_MODE, _DIRECTORY_MODE, _SPECIAL_MODE = 0o644, 0o755, 0o600
 
 #: The kernel drops file capabilities when content is written; so does replacing the file by one with other content.
 _CAPABILITY = "security.capability"
+_ACL = "system.posix_acl_access"
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -113,18 +115,29 @@ def _resolve_file(change: FileChange, host: Reading) -> Effect | None:
             wanted = _wanted(change, found, host)
             if _is_right(wanted, found) and not _must_be_parted(change, found):
                 return None
-            undo_secret = getattr(change, "secret", False)
-            return Effect(
-                (At(change.path, found),),
-                (At(change.path, wanted),),
-                exact_undo(change.path, found, secret=undo_secret),
+            undo = exact_undo(
+                change.path, found, secret=getattr(change, "secret", False), in_place=_overwrites(change, found, wanted)
             )
+            return Effect((At(change.path, found),), (At(change.path, wanted),), undo)
 
 
-def exact_undo(path: str, found: FileObject, *, secret: bool = False) -> Undo:
+def _overwrites(change: FileChange, found: FileObject, wanted: FileObject) -> bool:
+    """Whether `change` overwrites the content of the file that is there; refuse where that file has other names."""
+    if not isinstance(change, WriteFile | Restore) or not change.in_place:
+        return False
+    if not isinstance(found, RegularFile) or not isinstance(wanted, RegularFile) or found.sha256 == wanted.sha256:
+        return False
+    if found.links > 1:
+        message = f"to overwrite it in place would change all its {found.links} names"
+        raise HostError(message, path=change.path, hint="replace it: leave in_place out")
+    return True
+
+
+def exact_undo(path: str, found: FileObject, *, secret: bool = False, in_place: bool = False) -> Undo:
     """Return the undo that puts `found` back at `path`."""
     several_names = isinstance(found, RegularFile) and found.links > 1
-    restore = Restore(path=path, object=found, kept=KEPT_INODE if several_names else "", secret=secret)
+    kept = KEPT_INODE if several_names else ""
+    restore = Restore(path=path, object=found, kept=kept, secret=secret, in_place=in_place)
     return Undo("exact", describe(restore), (restore,))
 
 
@@ -168,12 +181,15 @@ def _wanted(
             kept = found.metadata if isinstance(found, Special) else None
             _refuse_directory(change.path, found)
             metadata = _metadata(change, kept, _SPECIAL_MODE, host.accounts)
+            _refuse_attributes_of_users(change)
             return Special(metadata, change.special, change.device)
         case SetMetadata():
             if isinstance(found, Absent):
                 raise HostError("there is nothing to change", path=change.path)
             if isinstance(found, Symlink) and change.mode not in (None, found.metadata.mode):
                 raise HostError("a symbolic link has no mode of its own", path=change.path)
+            if isinstance(found, Symlink | Special):
+                _refuse_attributes_of_users(change)
             metadata = _metadata(change, found.metadata, found.metadata.mode, host.accounts)
             return msgspec.structs.replace(found, metadata=metadata)
         case Restore():
@@ -220,14 +236,24 @@ def _metadata(
     default_mode: int,
     accounts: Accounts,
 ) -> Metadata:
-    """Return what `change` says, completed by what is `kept`, else by the defaults."""
+    """Return what `change` says, completed by what is `kept`, else by the defaults.
+
+    Mode and ACL hold the same permissions twice: the one that the change names decides, the mode where it names both.
+    """
     base = kept if kept is not None else Metadata(default_mode, 0, 0)
+    mode = base.mode if change.mode is None else change.mode
+    xattrs = base.xattrs if change.xattrs is None else change.xattrs
+    acl = dict(xattrs).get(_ACL)
+    if acl is not None and change.mode is None:
+        mode = mode_with(acl, mode)
+    elif acl is not None:
+        xattrs = tuple((name, with_mode(acl, mode) if name == _ACL else value) for name, value in xattrs)
     return Metadata(
-        base.mode if change.mode is None else change.mode,
+        mode,
         base.uid if change.owner is None else accounts.uid(change.owner),
         base.gid if change.group is None else accounts.gid(change.group),
         change.mtime_ns or 0,
-        base.xattrs if change.xattrs is None else change.xattrs,
+        xattrs,
     )
 
 
@@ -239,6 +265,13 @@ def _without_capability(metadata: Metadata) -> Metadata:
     if not metadata.xattrs:
         return metadata
     return msgspec.structs.replace(metadata, xattrs=tuple(pair for pair in metadata.xattrs if pair[0] != _CAPABILITY))
+
+
+def _refuse_attributes_of_users(change: SetMetadata | MakeSpecial) -> None:
+    """Refuse what the kernel would: links and special files have no ``user.`` attributes."""
+    for name, _ in change.xattrs or ():
+        if name.startswith("user."):
+            raise HostError(f"only files and directories may have the attribute {name}", path=change.path)
 
 
 def _refuse_directory(path: str, found: FileObject) -> None:

@@ -22,7 +22,7 @@ from typing import Literal
 import msgspec
 
 from aquiline.changes.canonical import encode
-from aquiline.changes.kinds import Inline, MakeDirectory, Reaction, Restore, Validate
+from aquiline.changes.kinds import CopyOf, Inline, MakeDirectory, Reaction, Restore, Validate
 from aquiline.changes.perform import (
     FILE_KINDS,
     REACTION_KINDS,
@@ -41,10 +41,11 @@ from aquiline.changes.scratch import Scratch
 from aquiline.changes.steps import Plan, Step
 from aquiline.errors import AquilineError, Interrupted, PlanStale
 from aquiline.execution.recovery import observed_after, taken_back_by, what_became_of
+from aquiline.execution.space import refuse_without_room, restored_files
 from aquiline.host.naming import is_path, observe
-from aquiline.host.objects import Absent, Directory, Object, RegularFile, same_but_times
+from aquiline.host.objects import Absent, Directory, Object, RegularFile, Symlink, same_but_times
 from aquiline.host.protocol import Host
-from aquiline.journal.preimages import PreimageStore, check_space, space_needed
+from aquiline.journal.preimages import PreimageStore
 from aquiline.journal.records import Intent, NewDebt, Outcome, PreimageReference
 from aquiline.journal.script import UndoScript
 from aquiline.journal.state import StateDirectory
@@ -55,6 +56,9 @@ from aquiline.journal.store import Journal
 BATCH_STEPS = 1024
 #: Bytes of new and replaced content of one batch.
 BATCH_BYTES = 64 * 2**20
+
+#: Links followed before it is called a loop, as Linux does.
+_MOST_LINKS = 40
 
 NextStage = Callable[[Plan, int], Plan | None]
 """Given the stage that ran and the next step number, plans what was deferred, None where nothing was."""
@@ -125,15 +129,16 @@ class Executor:
         and what stands there now is not looked at.
         """
         self._half_way = half_way
-        self._reserve(steps)
+        try:
+            refuse_without_room(list(batches(steps)), self._host.root, self._state.path)
+        except AquilineError as error:
+            return Ended("failed", None, error)
         for step in steps:
             if isinstance(step.change, REACTION_KINDS):
                 for cause in step.cause.steps:
                     self._reactions.setdefault(cause, []).append((step.change, step.component))
         for batch in batches(steps):
-            if self._is_stopped():
-                return Ended("failed", batch[0], Interrupted("interrupted before this step"))
-            ended = self._perform_batch(batch)
+            ended = self._perform_checked(batch)
             if ended is not None:
                 self._script.close([ended.failed.number] if ended.failed is not None else ())
                 return ended
@@ -142,19 +147,47 @@ class Executor:
 
     # ---- one batch ------------------------------------------------------------------------------------------------
 
+    def _perform_checked(self, batch: Sequence[Step]) -> Ended | None:
+        """Perform the steps of a batch whose preconditions hold; the first that does not starts a batch of its own.
+
+        That one may build on a step before it under another name: a parent directory may be a link.
+        """
+        while batch:
+            if self._is_stopped():
+                return Ended("failed", batch[0], Interrupted("interrupted before this step"))
+            ready, stale = self._ready(batch)
+            if not ready:
+                assert stale is not None
+                return self._refuse(batch[0], stale)
+            ended = self._perform_batch(ready)
+            if ended is not None:
+                return ended
+            batch = batch[len(ready) :]
+        return None
+
+    def _ready(self, batch: Sequence[Step]) -> tuple[Sequence[Step], AquilineError | None]:
+        """Return the steps up to the first whose precondition does not hold, and why it does not."""
+        for position, step in enumerate(batch):
+            try:
+                self._check(step)
+            except AquilineError as error:
+                return batch[:position], error
+        return batch, None
+
+    def _refuse(self, step: Step, error: AquilineError) -> Ended:
+        """Journal that a step failed before anything of its batch was done."""
+        self._journal.record(self._run, step.number, "failed", {"note": error.message})
+        self._on_step(step, Performed("failed", error=error))
+        return Ended("failed", step, error)
+
     def _perform_batch(self, batch: Sequence[Step]) -> Ended | None:
         try:
-            for step in batch:
-                self._check(step)
             self._capture(batch)
             directories = dict(self._new_directories(batch))
             self._script.append(batch, directories)
         except AquilineError as error:
             self._forget(batch)
-            failed = step if isinstance(error, PlanStale) else batch[0]
-            self._journal.record(self._run, failed.number, "failed", {"note": error.message})
-            self._on_step(failed, Performed("failed", error=error))
-            return Ended("failed", failed, error)
+            return self._refuse(batch[0], error)
         self._intend(batch, directories)
         results = self._perform(batch)
         self._conclude(batch, results)
@@ -223,16 +256,30 @@ class Executor:
             self._owed.setdefault(debt.step, []).append(debt.id)
 
     def _new_directories(self, batch: Sequence[Step]) -> Iterator[tuple[str, int]]:
-        """Return the parents that this batch is the first to touch, with their modification times."""
+        """Return the directories that this batch is the first to change, or changes entries in, with their times."""
         for step in batch:
-            for at in step.after:
-                parent = posixpath.dirname(at.path)
-                if parent in self._directories or not is_path(at.path):
+            own = [at.path for at in step.before if isinstance(at.object, Directory)]
+            for path in (*own, *(posixpath.dirname(at.path) for at in step.after if is_path(at.path))):
+                if path in self._directories:
                     continue
-                self._directories.add(parent)
-                status = self._host.status(parent)
+                self._directories.add(path)
+                place = self._followed(path)
+                status = self._host.status(place)
                 if status is not None:
-                    yield parent, status.mtime_ns
+                    yield place, status.mtime_ns
+            # A directory that the run makes itself has no time to go back to.
+            self._directories.update(at.path for at in step.after if isinstance(at.object, Directory))
+
+    def _followed(self, path: str) -> str:
+        """Return the directory that the links at `path` lead to: the one whose entries change."""
+        for _ in range(_MOST_LINKS):
+            status = self._host.status(path)
+            if status is None or status.type != "symlink":
+                break
+            link = self._host.observe(path)
+            assert isinstance(link, Symlink)
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), link.target))
+        return path
 
     def _perform(self, batch: Sequence[Step]) -> list[tuple[Step, Performed]]:
         if isinstance(batch[0].change, FILE_KINDS):
@@ -287,21 +334,6 @@ class Executor:
         wanted = encode(step.change)
         return tuple(debt.id for debt in self._journal.debts() if encode(debt.reaction) == wanted)
 
-    # ---- space ----------------------------------------------------------------------------------------------------
-
-    def _reserve(self, steps: Sequence[Step]) -> None:
-        """Refuse to start what would run out of space half way (D15)."""
-        sizes = [restored.size for step in steps for restored in restored_files(step)]
-        check_space(self._state.path, space_needed(sizes), purpose="the pre-images of this run")
-
-
-def restored_files(step: Step) -> Iterator[RegularFile]:
-    """Return the files whose content the exact undo of `step` puts back."""
-    if step.undo.class_ == "exact" and not keeps_inode(step):
-        for change in step.undo.changes:
-            if isinstance(change, Restore) and isinstance(change.object, RegularFile):
-                yield change.object
-
 
 def batches(steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
     """Split steps into batches, in order (D11).
@@ -315,7 +347,7 @@ def batches(steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
     size = 0
     for step in steps:
         is_file = isinstance(step.change, FILE_KINDS)
-        paths = {at.path for at in (*step.before, *step.after)}
+        paths = {at.path for at in (*step.before, *step.after)} | _copied(step)
         weight = sum(_size(at.object) for at in (*step.before, *step.after))
         clashes = bool(paths & touched) or any(_has_parent_in(path, unsafe_parents) for path in paths)
         clashes |= _removes_directory(step) and any(_is_below(one, path) for one in touched for path in paths)
@@ -332,6 +364,12 @@ def batches(steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
             unsafe_parents |= {at.path for at in step.after}
     if batch:
         yield batch
+
+
+def _copied(step: Step) -> set[str]:
+    """Return the file whose content the step copies: it has to be in its place before the step is built."""
+    content = getattr(step.change, "content", None)
+    return {content.path} if isinstance(content, CopyOf) else set()
 
 
 def _makes_directory(step: Step) -> bool:

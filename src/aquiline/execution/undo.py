@@ -117,6 +117,7 @@ def plan_undo(
     never_undone: Callable[[str], bool] = lambda _path: False,
     owed: Iterable[tuple[Reaction, str]] = (),
     purged: Mapping[str, str] | None = None,
+    changed_later: Callable[[str, str], str] = lambda _run, _path: "",
     profile: str = "",
     secret_key: bytes = b"",
     facts: Mapping[str, str] | None = None,
@@ -131,11 +132,12 @@ def plan_undo(
         never_undone: Whether policy says that a path is never taken back (R29).
         owed: Reactions, with their component, that the steps still owe.
         purged: Why pre-images were removed for good, by digest.
+        changed_later: Given a run and a path, the later run that changed the path too and is not taken back with it.
         profile: Digest of the profile that will be live afterwards.
         secret_key: Keys the digests of secrets.
         facts: The host's own facts.
     """
-    planner = _UndoPlanner(host, preimages, choices, never_undone, purged or {})
+    planner = _UndoPlanner(host, preimages, choices, never_undone, purged or {}, changed_later)
     for record in _in_undo_order(records):
         planner.take_back(record)
     planner.react(records, owed)
@@ -163,7 +165,9 @@ class _UndoPlanner:
         choices: Choices,
         never_undone: Callable[[str], bool],
         purged: Mapping[str, str],
+        changed_later: Callable[[str, str], str],
     ) -> None:
+        self._changed_later = changed_later
         self._overlay = Overlay(host)
         self._purged = purged
         self._preimages = preimages
@@ -305,8 +309,16 @@ class _UndoPlanner:
             return False
         found_conflicts = False
         for path, was_left in left.items():
-            found = observe(self._overlay, path)
+            try:
+                found = observe(self._overlay, path)
+            except HostError as error:
+                self._unreachable(record, path, was_left, restores.get(path, ABSENT), error)
+                found_conflicts = True
+                continue
             if same_but_times(found, was_left):
+                if not self._is_last_word(record, path, found, restores.get(path, ABSENT)):
+                    found_conflicts = True
+                    continue
                 if not self._may_remove(record, path, found, restores.get(path, ABSENT)):
                     found_conflicts = True
                 elif _time_of(found) != _time_of(was_left) and not isinstance(found, Directory):
@@ -316,6 +328,30 @@ class _UndoPlanner:
                 continue  # already as it was before the run: the goal is reached
             found_conflicts |= not self._decide(record, path, was_left, found, restores.get(path, ABSENT))
         return not found_conflicts
+
+    def _unreachable(self, record: StepRecord, path: str, left: Object, wanted: Object, error: HostError) -> None:
+        """Add what cannot be looked at any more: a parent is a link in a loop now, or one that nobody may trust."""
+        if self._choices.of(path) == "force":
+            raise error
+        self._conflicts.append(
+            Conflict(
+                path, record.run, record.number, record.description, left, ABSENT, wanted,
+                (f"how it is reached ({error.message})",), record.known.secret, "it cannot be reached",
+            )
+        )  # fmt: skip
+
+    def _is_last_word(self, record: StepRecord, path: str, found: Object, wanted: Object) -> bool:
+        """Whether no later run, which stays, changed the object too and brought it back to what this one left."""
+        later = self._changed_later(record.run, path)
+        if not later or self._choices.of(path) == "force":
+            return True
+        self._conflicts.append(
+            Conflict(
+                path, record.run, record.number, record.description, found, found, wanted,
+                (f"what is in the later run {later}",), record.known.secret, "a later run left it so",
+            )
+        )  # fmt: skip
+        return False
 
     def _may_remove(self, record: StepRecord, path: str, found: Object, wanted: Object) -> bool:
         """Whether a directory that the run made holds nothing that somebody else put there since."""
@@ -407,7 +443,7 @@ class _UndoPlanner:
             record,
             WriteFile(
                 path=path, content=Inline(merged), mode=metadata.mode, owner=metadata.uid, group=metadata.gid,
-                xattrs=metadata.xattrs, secret=record.known.secret,
+                xattrs=metadata.xattrs, secret=record.known.secret, in_place=_is_in_place(record.known.change),
             ),
         )  # fmt: skip
         self._notes.append(f"{path}: merged: the run's changes taken out, later edits kept")
@@ -482,6 +518,10 @@ def named(record: StepRecord, change: Restore) -> Restore:
     if change.kept == KEPT_INODE:
         return msgspec.structs.replace(change, kept=f"{record.run}-{record.number}")
     return change
+
+
+def _is_in_place(change: Change) -> bool:
+    return isinstance(change, WriteFile | Restore) and change.in_place
 
 
 def _time_of(found: Object) -> int:

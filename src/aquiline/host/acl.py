@@ -68,6 +68,17 @@ def mode_with(value: bytes, mode: int) -> int:
     return mode
 
 
+def with_mode(value: bytes, mode: int) -> bytes:
+    """Return the attribute of an object that had `value` and was then given this mode, as the kernel changes it."""
+    entries = _entries(value)
+    middle = _MASK if any(tag == _MASK for tag, _, _ in entries) else _OWNING_GROUP
+    shift = {_OWNER: 6, middle: 3, _OTHER: 0}
+    return _HEADER.pack(_VERSION) + b"".join(
+        _ENTRY.pack(tag, mode >> shift[tag] & 7 if tag in shift else permissions, number)
+        for tag, permissions, number in entries
+    )
+
+
 def _parsed(entry: str, accounts: Accounts) -> Entry:
     parts = entry.split(":")
     tag = _TAGS.get(parts[0]) if len(parts) == 3 else None

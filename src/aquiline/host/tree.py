@@ -174,13 +174,22 @@ class Tree:
         return b"".join(self.chunks(path))
 
     def chunks(self, path: str) -> Iterator[bytes]:
+        inode = self._file(path)
+        return self._content(inode.source, inode.origin, path)
+
+    def content_now(self, path: str) -> Callable[[], Iterator[bytes]]:
+        """Return what gives, whenever it is asked, the content that the regular file at `path` has at this moment."""
+        inode = self._file(path)
+        return partial(self._content, inode.source, inode.origin, path)
+
+    def _file(self, path: str) -> Inode:
         place = self._look(path)
         inode = self._child(*place[:2]) if place is not None else None
         if inode is None:
             raise HostError("nothing stands there to read", path=path)
         if inode.type != "file":
             raise HostError(f"cannot read a {inode.type}", path=path)
-        return self._content(inode, path)
+        return inode
 
     def names(self, path: str) -> tuple[str, ...]:
         place = self._look(path)
@@ -538,16 +547,16 @@ class Tree:
             inode=inode.identity,
         )
 
-    def _content(self, inode: Inode, path: str) -> Iterator[bytes]:
-        match inode.source:
+    def _content(self, source: Source, origin: str | None, path: str) -> Iterator[bytes]:
+        match source:
             case bytes():
-                return iter((inode.source,) if inode.source else ())
-            case None if inode.origin is not None and self._base is not None:
-                return self._base.chunks(inode.origin)
+                return iter((source,) if source else ())
+            case None if origin is not None and self._base is not None:
+                return self._base.chunks(origin)
             case None:
                 raise HostError("its content is not known here", path=path)
             case _:
-                return inode.source()
+                return source()
 
     # ---- mutation -------------------------------------------------------------------------------------------------
 

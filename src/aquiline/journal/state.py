@@ -18,6 +18,7 @@ Looking at a state directory never writes to it: nothing is made before `StateDi
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import getpass
 import os
@@ -156,7 +157,12 @@ class Lock:
             os.close(descriptor)
             raise _locked(self._state) from None
         self._descriptor = descriptor
-        self._sign()
+        try:
+            self._sign()
+        except OSError as error:
+            os.close(descriptor)
+            message = f"the lock cannot be signed: {error.strerror}"
+            raise HostError(message, path=str(self._state.lock_file), hint="make room") from error
         return self
 
     def __exit__(
@@ -170,8 +176,15 @@ class Lock:
         holder = LockHolder(
             purpose=self._purpose, pid=os.getpid(), user=_user(), since=time.time(), host=socket.gethostname()
         )
+        signature = encode(holder).encode() + b"\n"
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, encode(holder).encode() + b"\n", 0)
+        try:
+            os.pwrite(self._descriptor, signature, 0)
+        except OSError as error:
+            # Undo has to be possible on a full disk: this is what the ballast is for.
+            if error.errno != errno.ENOSPC or not self._state.release_ballast():
+                raise
+            os.pwrite(self._descriptor, signature, 0)
 
 
 def _user() -> str:

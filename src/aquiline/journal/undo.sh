@@ -216,6 +216,8 @@ aq_publish() {
         return 1
     fi
     mv -f -T -- "$aq_tmp" "$aq_t" 2>/dev/null && return 0
+    # A link that leads to its own place is "the same file" to mv.
+    if [ -L "$aq_tmp" ] && rm -f -- "$aq_t" && mv -f -T -- "$aq_tmp" "$aq_t"; then return 0; fi
     # A mount point cannot be replaced by rename: its content is overwritten.
     if [ -f "$aq_tmp" ] && [ ! -L "$aq_tmp" ] && [ -f "$aq_t" ] && [ ! -L "$aq_t" ]; then
         cat <"$aq_tmp" >"$aq_t" && cp -T --attributes-only --preserve=all -- "$aq_tmp" "$aq_t" && rm -f -- "$aq_tmp" && return 0

@@ -552,8 +552,7 @@ class _Planner:
         if isinstance(content, Inline):
             return content.data
         assert isinstance(content, CopyOf)
-        base, path = self._overlay.base, content.path
-        return lambda: base.chunks(path)
+        return self._overlay.content_now(content.path)
 
     def _refuse_forbidden(self, change: Change) -> None:
         if not isinstance(change, FILE_KINDS):
