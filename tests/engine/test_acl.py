@@ -8,7 +8,7 @@ import pytest
 
 from aquiline.changes.kinds import Change, Inline, SetMetadata, WriteFile
 from aquiline.host.acl import attribute, with_mode
-from aquiline.host.objects import Absent
+from aquiline.host.objects import RegularFile
 
 from .site import Site
 
@@ -42,8 +42,8 @@ def test_plan_and_host_agree(site: Site, name: str) -> None:
     assert run.plan is not None
     wanted, found = run.plan.steps[0].after[0].object, site.session.host.observe("/it")
 
-    assert not isinstance(wanted, Absent)
-    assert not isinstance(found, Absent)
+    assert isinstance(wanted, RegularFile)
+    assert isinstance(found, RegularFile)
     assert (wanted.metadata.mode, wanted.metadata.xattrs) == (found.metadata.mode, found.metadata.xattrs)
     assert () == site.plan().steps
     assert 0 == site.undo().exit_status
