@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from aquiline.changes.kinds import Inline, MakeSpecial, Move, SetMetadata, WriteFile
+from aquiline.changes.kinds import Inline, MakeSpecial, MakeSymlink, Move, SetMetadata, WriteFile
 
 from .site import Site
 
@@ -109,4 +109,17 @@ def test_time_of_a_directory_reached_through_a_link(site: Site) -> None:
     site.redo(run.run)
     assert after == site.tree()
     site.run_undo_script(run.run)
+    assert before == site.tree()
+
+
+def test_a_link_that_is_replaced_after_it_was_used(site: Site) -> None:
+    """What was written through a link is durable before the link leads elsewhere, be it to itself."""
+    site.path("/d").mkdir()
+    site.path("/e").symlink_to("d")
+    before = site.tree()
+    site.wants(WriteFile(path="/e/file", content=Inline(b"x")), MakeSymlink(path="/e", target="e"))
+
+    assert 0 == site.apply().exit_status
+    assert b"x" == site.path("/d/file").read_bytes()
+    assert 0 == site.undo().exit_status
     assert before == site.tree()

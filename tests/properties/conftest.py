@@ -1,4 +1,4 @@
-"""How many examples: few by default, many in the tests marked slow."""
+"""How many examples: few by default, the same every time; many and new ones in the tests marked slow."""
 
 from __future__ import annotations
 

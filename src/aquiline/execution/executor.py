@@ -377,8 +377,10 @@ def _makes_directory(step: Step) -> bool:
 
 
 def _removes_directory(step: Step) -> bool:
+    """Whether a directory goes, or a link that may lead to one: what is in it is made durable before that."""
     return any(
-        isinstance(before.object, Directory) and isinstance(after.object, Absent)
+        (isinstance(before.object, Directory) and isinstance(after.object, Absent))
+        or isinstance(before.object, Symlink)
         for before, after in zip(step.before, step.after, strict=False)
     )
 
