@@ -194,8 +194,8 @@ class TestDuringARun:
             # One batch each: a directory in the way of none, and the same file over and over.
             site.wants(
                 *(
-                    WriteFile(path=f"/{number}", content=Inline(f"{turn}".encode() * 5000))
-                    for turn in range(200)
+                    WriteFile(path=f"/{number}", content=Inline(f"{turn}\n".encode()))
+                    for turn in range(40)
                     for number in range(6)
                 )
             )

@@ -51,3 +51,18 @@ def test_a_later_run_that_was_taken_back_is_none(site: Site, runs: list[str]) ->
         assert 0 == site.undo(run).exit_status
     assert 0 == site.undo(runs[0]).exit_status
     assert not site.path("/file").exists()
+
+
+def test_as_before_by_a_later_run(site: Site) -> None:
+    """Where a later run brought back what was there before, taking the earlier one back first would be lost."""
+    site.path("/file").write_text("old")
+    site.wants(write("new"))
+    first = site.apply().run
+    site.wants(write("old"))
+    second = site.apply().run
+
+    with pytest.raises(UndoConflict, match=second):
+        site.undo(first)
+    assert 0 == site.undo(second).exit_status
+    assert 0 == site.undo(first).exit_status
+    assert "old" == site.path("/file").read_text()

@@ -325,7 +325,9 @@ class _UndoPlanner:
                     self._notes.append(f"{path}: somebody touched it since run {record.run}; only its time differs")
                 continue
             if same_but_times(found, restores.get(path, ABSENT)):
-                continue  # already as it was before the run: the goal is reached
+                # Already as it was before the run: the goal is reached, unless a later run would take that back.
+                found_conflicts |= not self._is_last_word(record, path, found, restores.get(path, ABSENT))
+                continue
             found_conflicts |= not self._decide(record, path, was_left, found, restores.get(path, ABSENT))
         return not found_conflicts
 
