@@ -190,7 +190,7 @@ class TestDuringARun:
         before = tree(site.root)
 
         def work() -> None:
-            small(site.state, size="6m", nr_inodes="200")
+            small(site.state, size="6m", nr_inodes="1000")
             # One batch each: a directory in the way of none, and the same file over and over.
             site.wants(
                 *(
