@@ -1,7 +1,7 @@
 """Make the journal of this release, for later releases to be tested against: run once, when a release is made.
 
-``python tests/journal/releases/make.py`` leaves ``tests/journal/releases/VERSION.tar.gz``: a root with a run that changed
-it, one that was undone, and one that failed; and beside it, as ``before/``, the root before the first of them.
+``python tests/journal/releases/make.py`` leaves ``tests/journal/releases/VERSION.tar.gz``: a root with two runs, the
+second of them undone, and beside it, as ``before/``, the root before the first of them.
 """
 
 from __future__ import annotations
