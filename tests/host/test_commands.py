@@ -201,14 +201,14 @@ def test_offline_a_program_of_the_real_root_does_not_count(image: Path) -> None:
 
 
 def test_offline_units_do_not_react(tmp_path: Path) -> None:
-    """Below another root there is nobody to reload, and the next release brings the rest; both are said."""
+    """Below another root there is nobody to reload, to start or to stop, and that is said."""
     with RealHost(str(tmp_path)) as host:
         with pytest.raises(NotPossibleHere, match="offline: not run"):
             host.units.react("x.service", "reload")
         with pytest.raises(NotPossibleHere, match="offline: not run"):
             host.units.daemon_reload()
-        with pytest.raises(NotPossibleHere, match="next release"):
-            host.units.state("x.service")
+        with pytest.raises(NotPossibleHere, match="offline: not run"):
+            host.units.set_active("x.service", True)
         with pytest.raises(NotPossibleHere, match="next release"):
             host.packages.installed()
 

@@ -10,6 +10,7 @@ import msgspec
 from aquiline.agent.applying import now_live, stages_after
 from aquiline.agent.session import Session
 from aquiline.agent.undoing import OnStep, let_go, let_go_of_kept, preview_of, restore_directory_times, take_back
+from aquiline.changes.kinds import SetUnit
 from aquiline.errors import AquilineError, RunInterrupted, UsageError
 from aquiline.execution import deadline
 from aquiline.execution.deadline import Now
@@ -23,7 +24,7 @@ from aquiline.execution.recovery import (
     settle,
     write_verdicts,
 )
-from aquiline.journal.records import RunRecord, StepRecord
+from aquiline.journal.records import Outcome, RunRecord, StepRecord
 from aquiline.journal.store import Journal
 
 Direction = Literal["finish", "undo"]
@@ -159,7 +160,10 @@ def _undo(
     on_step: OnStep,
 ) -> Recovered:
     for one in settled:
-        if one.verdict in ("run-again", "half-way"):
+        if one.verdict == "half-way" and isinstance(one.record.known.change, SetUnit):
+            # A unit need not be able to start only to be stopped again: its undo does not ask how far it came.
+            journal.conclude(one.record.run, [Outcome(step=one.record.number, what="done", observed=one.observed)])
+        elif one.verdict in ("run-again", "half-way"):
             _run_again(session, journal, one, on_step)
     for recovery in recoveries:
         executor = _executor(session, journal, recovery.id, on_step)

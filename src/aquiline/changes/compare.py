@@ -41,7 +41,8 @@ def differences(was: Object, now: Object) -> Iterator[Difference]:
 def _fields(was: Unit | Package, now: Unit | Package, *names: str) -> Iterator[Difference]:
     for name in names:
         old, new = getattr(was, name), getattr(now, name)
-        if old != new:
+        unknown = isinstance(was, Unit) and "" in (old, new)
+        if old != new and not unknown:
             yield Difference(name, str(old).lower(), str(new).lower())
 
 

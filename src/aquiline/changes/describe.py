@@ -251,6 +251,8 @@ def _unit_verbs(change: SetUnit) -> str:
     verbs = []
     if change.enabled is not None:
         verbs.append(_ENABLED[change.enabled])
+    if change.restores is not None:
+        verbs.append(_ENABLED.get(change.restores.state, f"make {visible(change.restores.state)} again"))
     if change.active is not None:
         verbs.append("start" if change.active else "stop")
     return " and ".join(verbs) or "leave as it is"

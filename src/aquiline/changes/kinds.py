@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from aquiline.host.objects import FileObject, SpecialType, sha256
+from aquiline.host.objects import Enablement, FileObject, SpecialType, sha256
 
 # ---- content ------------------------------------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ class Restore(Kind, frozen=True, tag="restore", kw_only=True):
     secret: bool = False
 
 
-# ---- state kinds: units, packages, accounts (seams; the real hosts behind them come next) --------------------------
+# ---- state kinds: units, packages, accounts ------------------------------------------------------------------------
 
 
 UnitFileState = Literal["enabled", "disabled", "masked"]
@@ -213,6 +213,8 @@ class SetUnit(Kind, frozen=True, tag="set_unit", kw_only=True):
     unit: str
     enabled: UnitFileState | None = None
     active: bool | None = None
+    #: Instead of `enabled`: enabled or masked by exactly these links again, which is what undo is made of.
+    restores: Enablement | None = None
 
 
 class SetPackages(Kind, frozen=True, tag="set_packages", kw_only=True):

@@ -44,7 +44,7 @@ from aquiline.changes.redact import is_known_secret, is_secret_content
 from aquiline.changes.steps import Step
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, StepFailed
 from aquiline.host.naming import observe
-from aquiline.host.objects import Absent, At, Directory, Object, RegularFile, file_object
+from aquiline.host.objects import Absent, At, Directory, Object, RegularFile, Unit, file_object
 from aquiline.host.protocol import Command, Completed, Host, Reading, Staged
 
 #: Runs a Python script whose text and arguments come by standard input, so that no process list shows them.
@@ -435,21 +435,43 @@ def perform_reaction(change: Reaction, host: Host) -> Performed:
         return Performed("failed", error=error)
 
 
-def perform_unit(change: SetUnit, host: Host) -> Performed:
-    """Bring a unit to its state."""
+def perform_unit(step: Step, host: Host) -> Performed:
+    """Bring a unit to its state; where nothing runs, only whether it is enabled."""
+    change = step.change
+    assert isinstance(change, SetUnit)
+    found, left = step.before[0].object, step.after[0].object
+    assert isinstance(found, Unit)
+    assert isinstance(left, Unit)
+    # Of a unit that runs once, and is inactive before and after that, there is a step only if it must run.
+    must_run = bool(left.active) and (found.active != left.active or bool(change.active and left.active == "inactive"))
+    # A service that is stopped must not be brought back meanwhile by what it is enabled for; a mask sees to that.
+    stops_first = must_run and not change.active and change.enabled != "masked"
     try:
-        set_unit(change, host)
+        if stops_first:
+            host.units.set_active(change.unit, False)
+        if change.restores is not None:
+            host.units.restore(change.unit, change.restores)
+        if change.enabled is not None and found.enabled != left.enabled:
+            host.units.set_enabled(change.unit, change.enabled)
+        if must_run and not stops_first:
+            host.units.set_active(change.unit, bool(change.active))
     except AquilineError as error:
         return Performed("failed", error=error)
-    return Performed("done")
+    return Performed("done", output="" if left.active or change.active is None else not_run(change))
 
 
-def set_unit(change: SetUnit, host: Host) -> None:
-    """Bring the unit of a host, real or pretended, to its state."""
-    if change.enabled is not None:
-        host.units.set_enabled(change.unit, change.enabled)
-    if change.active is not None:
-        host.units.set_active(change.unit, change.active)
+def not_run(change: SetUnit) -> str:
+    """Return what of `change` is not done where no service manager runs."""
+    return f"{'start' if change.active else 'stop'} {change.unit}: {OFFLINE}"
+
+
+def foresee_unit(change: SetUnit, after: Sequence[At], host: Host) -> None:
+    """Let a pretended host have the unit as `change` will leave it."""
+    for at in after:
+        if isinstance(at.object, Unit) and at.object.enabled:
+            host.units.set_enabled(change.unit, at.object.enabled)
+        if isinstance(at.object, Unit) and at.object.active:
+            host.units.set_active(change.unit, at.object.active == "active")
 
 
 def perform_packages(change: SetPackages, host: Host) -> Performed:
@@ -477,10 +499,17 @@ def perform_validation(
     return _judge(completed, change.accepts, change.timeout, secret=secret)
 
 
+def as_asked(found: Object, wanted: Object) -> Object:
+    """Return `found`, of a unit without the side that the step is not about."""
+    if not isinstance(found, Unit) or not isinstance(wanted, Unit):
+        return found
+    return Unit(found.enabled if wanted.enabled else "", found.active if wanted.active else "")
+
+
 def _with_observed(step: Step, performed: Performed, host: Host) -> Performed:
     if performed.error is not None:
         return performed
-    observed = tuple(At(at.path, observe(host, at.path)) for at in step.after)
+    observed = tuple(At(at.path, as_asked(observe(host, at.path), at.object)) for at in step.after)
     return msgspec.structs.replace(performed, observed=observed)
 
 
@@ -493,7 +522,7 @@ def perform_alone(step: Step, host: Host) -> Performed:
         case ReactUnit() | ReactSignal() | ReactDaemonReload() | ReactCommand():
             return perform_reaction(change, host)
         case SetUnit():
-            return _with_observed(step, perform_unit(change, host), host)
+            return _with_observed(step, perform_unit(step, host), host)
         case SetPackages():
             return _with_observed(step, perform_packages(change, host), host)
         case _:

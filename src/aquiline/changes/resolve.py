@@ -6,7 +6,7 @@ run both go through it, on an overlay (P1). A change whose state is already righ
 
 from __future__ import annotations
 
-from typing import assert_never, cast
+from typing import assert_never
 
 import msgspec
 
@@ -32,12 +32,12 @@ from aquiline.changes.kinds import (
     SetMetadata,
     SetPackages,
     SetUnit,
-    UnitFileState,
     Validate,
     WriteFile,
 )
 from aquiline.changes.steps import Undo, UndoOrder
 from aquiline.errors import HostError
+from aquiline.host import unitfiles
 from aquiline.host.acl import mode_with, with_mode
 from aquiline.host.naming import observe, package_name, unit_name
 from aquiline.host.objects import (
@@ -45,6 +45,7 @@ from aquiline.host.objects import (
     Absent,
     At,
     Directory,
+    Enablement,
     FileObject,
     Metadata,
     Package,
@@ -54,7 +55,7 @@ from aquiline.host.objects import (
     Unit,
     same_but_times,
 )
-from aquiline.host.protocol import Accounts, Reading
+from aquiline.host.protocol import Accounts, Reading, UnitState
 
 #: Marks an undo that puts back a kept inode; the undo planner replaces it by the run and step that kept it.
 KEPT_INODE = "inode"
@@ -327,22 +328,69 @@ def _resolve_hardlink(change: MakeHardlink, host: Reading) -> Effect | None:
 
 def _resolve_unit(change: SetUnit, host: Reading) -> Effect | None:
     name = unit_name(change.unit)
-    found = observe(host, name)
-    if not isinstance(found, Unit):
+    state = host.units.state(change.unit)
+    if not state.exists:
         raise HostError(f"there is no unit {change.unit}")
-    wanted = Unit(
-        found.enabled if change.enabled is None else change.enabled,
-        found.active if change.active is None else "active" if change.active else "inactive",
-    )
-    if wanted == found:
+    is_enabling = change.enabled is not None or change.restores is not None
+    # A side that the change leaves alone is nobody's business: it may be another when this is run, or taken back.
+    found = Unit(state.enabled if is_enabling else "", state.active if change.active is not None else "")
+    wanted = Unit(_enabled_after(change, state, host), _active_after(change, state))
+    enablement = _enablement(change, state, host)
+    relinks = wanted.enabled != found.enabled or (change.restores is not None and change.restores != enablement)
+    if not relinks and wanted.active == found.active:
         return None
-    previous = found.enabled if found.enabled in ("enabled", "disabled", "masked") else "disabled"
+    # What runs to its end is right when it is inactive; it is run by the step that enables it.
+    must_run = bool(change.active and wanted.active == "inactive")
+    if change.enabled == "masked" and relinks:
+        _refuse_unmaskable(change.unit, host)
     back = SetUnit(
         unit=change.unit,
-        enabled=cast("UnitFileState", previous) if wanted.enabled != found.enabled else None,
-        active=found.active == "active" if wanted.active != found.active else None,
+        restores=enablement if relinks else None,
+        active=found.active == "active" if wanted.active != found.active or must_run else None,
     )
-    return Effect((At(name, found),), (At(name, wanted),), Undo("exact", describe(back), (back,)))
+    limit = "it had failed, and is left stopped" if found.active == "failed" and back.active is not None else ""
+    return Effect((At(name, found),), (At(name, wanted),), Undo("exact", describe(back), (back,), limit))
+
+
+#: What systemctl neither enables nor disables: nothing in the unit's file says where, or the file is made at boot.
+_NEVER_ENABLED = ("static", "indirect", "generated", "transient")
+
+
+def _enabled_after(change: SetUnit, state: UnitState, host: Reading) -> str:
+    """Return what `systemctl is-enabled` will say; empty where the change is not about that."""
+    if change.restores is not None:
+        return change.restores.state
+    if change.enabled is None or change.enabled == "masked":
+        return change.enabled or ""
+    is_masked = state.enabled.startswith("masked")
+    without = unitfiles.vendor_state(host, change.unit) if is_masked else state.enabled
+    if without in _NEVER_ENABLED:
+        return without
+    if change.enabled == "enabled":
+        return "enabled"
+    return unitfiles.vendor_state(host, change.unit) if state.enabled.startswith("enabled") or is_masked else without
+
+
+def _active_after(change: SetUnit, state: UnitState) -> str:
+    """Return what `systemctl is-active` will say; empty where the change is not about that, or nothing runs."""
+    if change.active is None or not state.active:
+        return ""
+    if change.active:
+        return "inactive" if state.runs_once and state.active != "active" else "active"
+    return state.active if state.active == "failed" else "inactive"
+
+
+def _enablement(change: SetUnit, state: UnitState, host: Reading) -> Enablement:
+    """Return how the unit is enabled now."""
+    name = unitfiles.real_name(host, change.unit)
+    units = change.restores.units if change.restores is not None else unitfiles.related(host, name)
+    return Enablement(state.enabled, units, unitfiles.links(host, units))
+
+
+def _refuse_unmaskable(unit: str, host: Reading) -> None:
+    path = f"{unitfiles.PERSISTENT}/{unit}"
+    if host.status(path) is not None and not unitfiles.is_mask(host, path):
+        raise HostError(f"{unit} cannot be masked: its own file is where the link would be", path=path)
 
 
 def _resolve_packages(change: SetPackages, host: Reading) -> Effect | None:

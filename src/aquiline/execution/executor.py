@@ -22,7 +22,7 @@ from typing import Literal
 import msgspec
 
 from aquiline.changes.canonical import encode
-from aquiline.changes.kinds import CopyOf, Inline, MakeDirectory, Reaction, Restore, Validate
+from aquiline.changes.kinds import CopyOf, Inline, MakeDirectory, Reaction, Restore, SetUnit, Validate
 from aquiline.changes.perform import (
     FILE_KINDS,
     REACTION_KINDS,
@@ -42,6 +42,7 @@ from aquiline.changes.steps import Plan, Step
 from aquiline.errors import AquilineError, Interrupted, PlanStale
 from aquiline.execution.recovery import observed_after, taken_back_by, what_became_of
 from aquiline.execution.space import refuse_without_room, restored_files
+from aquiline.host import unitfiles
 from aquiline.host.naming import is_path, observe
 from aquiline.host.objects import Absent, Directory, Object, RegularFile, Symlink, same_but_times
 from aquiline.host.protocol import Host
@@ -259,7 +260,7 @@ class Executor:
         """Return the directories that this batch is the first to change, or changes entries in, with their times."""
         for step in batch:
             own = [at.path for at in step.before if isinstance(at.object, Directory)]
-            for path in (*own, *(posixpath.dirname(at.path) for at in step.after if is_path(at.path))):
+            for path in (*own, *self._parents(step)):
                 if path in self._directories:
                     continue
                 self._directories.add(path)
@@ -280,6 +281,12 @@ class Executor:
             assert isinstance(link, Symlink)
             path = posixpath.normpath(posixpath.join(posixpath.dirname(path), link.target))
         return path
+
+    def _parents(self, step: Step) -> Sequence[str]:
+        """Return the directories whose entries a step changes."""
+        if isinstance(step.change, SetUnit):
+            return unitfiles.folders(self._host)
+        return [posixpath.dirname(at.path) for at in step.after if is_path(at.path)]
 
     def _perform(self, batch: Sequence[Step]) -> list[tuple[Step, Performed]]:
         if isinstance(batch[0].change, FILE_KINDS):

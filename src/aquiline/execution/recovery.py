@@ -20,6 +20,7 @@ from aquiline.changes.kinds import (
     Restore,
     RunCommand,
     RunScript,
+    SetUnit,
     WriteFile,
 )
 from aquiline.changes.perform import (
@@ -27,6 +28,7 @@ from aquiline.changes.perform import (
     REACTION_KINDS,
     STATE_KINDS,
     Preimages,
+    as_asked,
     keeps_inode,
     label_of,
     probe_says_yes,
@@ -35,7 +37,7 @@ from aquiline.changes.perform import (
 from aquiline.changes.steps import Step
 from aquiline.errors import NotPossibleHere
 from aquiline.host.naming import observe
-from aquiline.host.objects import Absent, At, Metadata, Object, RegularFile, System, same_but_times
+from aquiline.host.objects import Absent, At, Metadata, Object, RegularFile, System, Unit, same_but_times
 from aquiline.host.protocol import Host, Reading
 from aquiline.journal.records import Outcome, StepName, StepRecord
 from aquiline.journal.store import Journal
@@ -103,13 +105,15 @@ def _settle_state(record: StepRecord, host: Reading, preimages: Preimages) -> Se
 
 def observed_after(step: Step, host: Reading) -> tuple[At, ...]:
     """Return what stands now where `step` leaves something."""
-    return tuple(At(at.path, observe(host, at.path)) for at in step.after)
+    return tuple(At(at.path, as_asked(observe(host, at.path), at.object)) for at in step.after)
 
 
 def what_became_of(step: Step, host: Reading, preimages: Preimages) -> tuple[Verdict, str]:
     """Decide a step that changes objects from what stands there; returns how it was decided, too."""
     if isinstance(step.change, MakeHardlink):
         return _what_became_of_link(step.change, host)
+    if isinstance(step.change, SetUnit):
+        return _what_became_of_unit(step, host)
     found, after = observe(host, step.after[0].path), step.after[0].object
     is_before = all(_alike(observe(host, at.path), at.object) for at in step.before)
     is_after = all(_alike(observe(host, at.path), at.object) for at in step.after)
@@ -120,7 +124,7 @@ def what_became_of(step: Step, host: Reading, preimages: Preimages) -> tuple[Ver
     if is_after and _has_time(found, after) and not isinstance(step.change, Move):
         return "done", "its time is as it was to become"
     if is_before:
-        return "not-done", "what it replaces is still there"
+        return _NOT_DONE
     if is_half_way(step, found, host, preimages):
         return "half-way", "it is on its way from what it was to what it is to become"
     return "in-doubt", f"{step.after[0].path} is neither what it was nor what it was to become"
@@ -142,6 +146,33 @@ def _what_became_of_link(change: MakeHardlink, host: Reading) -> tuple[Verdict, 
     if one is not None and other is not None and one.inode == other.inode:
         return "done", "both names share one inode"
     return "not-done", "the two names do not share an inode"
+
+
+def _what_became_of_unit(step: Step, host: Reading) -> tuple[Verdict, str]:
+    """Decide a step that changes a unit; to do it again is the same as to do it once.
+
+    The state tells too little in two cases: a unit that is enabled by several links is so by the first of them, and one
+    that runs to its end is inactive before and after.
+    """
+    found = observe(host, step.after[0].path)
+    before, after = step.before[0].object, step.after[0].object
+    if not isinstance(found, Unit) or not isinstance(before, Unit) or not isinstance(after, Unit):
+        return "in-doubt", f"{step.after[0].path} has gone"
+    if _alike(found, before):
+        return ("half-way", "whether it ran does not show") if _alike(before, after) else _NOT_DONE
+    if _alike(found, after) and before.enabled == after.enabled:
+        return "done", "what it makes is there"
+    known = (before.enabled, after.enabled, "disabled", "static", "indirect", "")
+    if (not after.enabled or found.enabled in known) and (
+        not after.active or found.active in (before.active, after.active, *_BETWEEN)
+    ):
+        return "half-way", "it is on its way from what it was to what it is to become"
+    return "in-doubt", f"{step.after[0].path} is neither what it was nor what it was to become"
+
+
+_NOT_DONE: tuple[Verdict, str] = ("not-done", "what it replaces is still there")
+#: States of a unit that is being started or stopped, or could not be.
+_BETWEEN = ("activating", "deactivating", "failed")
 
 
 # ---- half way -----------------------------------------------------------------------------------------------------

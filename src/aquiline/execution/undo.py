@@ -25,6 +25,7 @@ from aquiline.changes.kinds import (
     Inline,
     MakeHardlink,
     Move,
+    ReactDaemonReload,
     Reaction,
     Restore,
     SetPackages,
@@ -32,7 +33,7 @@ from aquiline.changes.kinds import (
     Stored,
     WriteFile,
 )
-from aquiline.changes.perform import OPAQUE_KINDS, REACTION_KINDS, STATE_KINDS, Preimages, probe_says_yes, set_unit
+from aquiline.changes.perform import OPAQUE_KINDS, REACTION_KINDS, STATE_KINDS, Preimages, foresee_unit, probe_says_yes
 from aquiline.changes.resolve import KEPT_INODE, resolve
 from aquiline.changes.steps import Cause, Coverage, Plan, Step, Undo, UndoClass
 from aquiline.changes.text import text_of
@@ -52,6 +53,7 @@ from aquiline.host.objects import (
 )
 from aquiline.host.overlay import Overlay
 from aquiline.host.protocol import Reading
+from aquiline.host.unitfiles import are_unit_files
 from aquiline.journal.records import StepRecord
 
 Choice = Literal["skip", "force", "merge"]
@@ -179,6 +181,8 @@ class _UndoPlanner:
         self._notes: list[str] = []
         #: Paths that stay as the run left them.
         self._left: set[str] = set()
+        #: Numbers of the steps that put unit files back since the service manager was last told to read them.
+        self._unread: list[int] = []
         #: New step numbers by the step they take back.
         self._taken_back: dict[tuple[str, int], list[int]] = {}
 
@@ -239,6 +243,8 @@ class _UndoPlanner:
         if lost:
             self._stay(record, lost)
             return
+        if isinstance(change, SetUnit):
+            self._reload_units(record.component)
         number = len(self._steps) + 1
         again = effect.undo
         if isinstance(change, OPAQUE_KINDS) or isinstance(record.known.change, MakeHardlink):
@@ -263,7 +269,15 @@ class _UndoPlanner:
             )
         )
         self._taken_back.setdefault((record.run, record.number), []).append(number)
+        if not isinstance(change, SetUnit) and are_unit_files((*effect.before, *effect.after)):
+            self._unread.append(number)
         self._remember(change, effect.after)
+
+    def _reload_units(self, component: str) -> None:
+        """Let the service manager read the unit files that were put back, before it is told anything about a unit."""
+        if self._unread and not self._overlay.offline:
+            self._append_reaction(ReactDaemonReload(), component, self._unread, "", 0)
+        self._unread = []
 
     def _lost_content(self, change: Change) -> str:
         """Return why the content that `change` puts back cannot be had; empty where it can, or none is needed."""
@@ -281,7 +295,7 @@ class _UndoPlanner:
             self._overlay.move(change.source, change.destination)
             return
         if isinstance(change, SetUnit):
-            set_unit(change, self._overlay)
+            foresee_unit(change, after, self._overlay)
             return
         if isinstance(change, SetPackages):
             self._overlay.packages.transact(dict(change.install), change.remove)
@@ -466,9 +480,19 @@ class _UndoPlanner:
             numbers = [number for numbers in self._taken_back.values() for number in numbers]
             if numbers and reaction not in by_reaction:
                 by_reaction[reaction] = (component, numbers, "", 0)
-        for reaction, (component, causes, run, number) in by_reaction.items():
-            if causes:
+        if self._unread:
+            self._reload_units(self._steps[self._unread[0] - 1].component)
+        # a service manager reads its files before it is told anything about a unit
+        ordered = sorted(by_reaction.items(), key=lambda one: not isinstance(one[0], ReactDaemonReload))
+        for reaction, (component, causes, run, number) in ordered:
+            if causes and not self._is_reloaded(reaction, causes):
                 self._append_reaction(reaction, component, causes, run, number)
+
+    def _is_reloaded(self, reaction: Reaction, causes: Sequence[int]) -> bool:
+        """Whether `reaction` is to read unit files that are read already, after the steps numbered `causes`."""
+        return isinstance(reaction, ReactDaemonReload) and any(
+            step.number > max(causes) for step in self._steps if isinstance(step.change, ReactDaemonReload)
+        )
 
     def _collect(
         self,

@@ -15,7 +15,7 @@ from typing import Literal, NoReturn
 import msgspec
 
 from aquiline.errors import HostError
-from aquiline.host.objects import FileObject, Metadata, Present, RegularFile, Status, sha256
+from aquiline.host.objects import Enablement, FileObject, Metadata, Present, RegularFile, Status, sha256
 from aquiline.host.protocol import Accounts, Command, Completed, Host, Packages, Staged, Units, UnitState
 
 
@@ -211,6 +211,13 @@ class _FaultyUnits:
 
     def state(self, unit: str) -> UnitState:
         return self._base.state(unit)
+
+    def states(self, units: Iterable[str]) -> Mapping[str, UnitState]:
+        return self._base.states(units)
+
+    def restore(self, unit: str, enablement: Enablement) -> None:
+        with self._host.effect(f"restore {unit}"):
+            self._base.restore(unit, enablement)
 
     def set_enabled(self, unit: str, enabled: str) -> None:
         with self._host.effect(f"set {unit} {enabled}"):

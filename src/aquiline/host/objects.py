@@ -71,9 +71,10 @@ class Special(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type",
 class Unit(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="unit"):
     """A unit of the service manager, named ``unit:NAME``."""
 
-    #: As `systemctl is-enabled` says: enabled, disabled, masked, static, …
+    #: As `systemctl is-enabled` says: enabled, disabled, masked, static, …; empty where nobody asks.
     enabled: str
-    #: As `systemctl is-active` says: active, inactive, failed, …; empty where nothing runs: below an offline root.
+    #: As `systemctl is-active` says: active, inactive, failed, …; empty where nobody asks, or where nothing runs: below
+    #: an offline root.
     active: str = ""
 
 
@@ -114,6 +115,17 @@ class At(msgspec.Struct, frozen=True, omit_defaults=True):
     object: Object
 
 
+class Enablement(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a unit is enabled or masked, as the links say that make it so: what undo of it is made of."""
+
+    #: As `systemctl is-enabled` says.
+    state: str
+    #: It, and those that enabling it takes along (``Also=``).
+    units: tuple[str, ...]
+    #: Every link to one of `units`, in the folders where links enable; all others of theirs are not to be there.
+    links: tuple[At, ...] = ()
+
+
 def file_object(at: At) -> FileObject:
     """Return the object at a path; `at` must not name a unit, record or package."""
     if isinstance(at.object, System):
@@ -142,6 +154,8 @@ def sha256(data: bytes) -> str:
 
 def same_but_times(one: Object, other: Object) -> bool:
     """Return whether `without_times` of both is equal; of two files without making either, for that is asked a lot."""
+    if isinstance(one, Unit) and isinstance(other, Unit):
+        return _same_unit(one, other)
     if not isinstance(one, RegularFile) or not isinstance(other, RegularFile):
         return without_times(one) == without_times(other)
     owned, others = one.metadata, other.metadata
@@ -152,6 +166,13 @@ def same_but_times(one: Object, other: Object) -> bool:
         and owned.uid == others.uid
         and owned.gid == others.gid
         and owned.xattrs == others.xattrs
+    )
+
+
+def _same_unit(one: Unit, other: Unit) -> bool:
+    """Whether two units are the same in what is known of both: a step may be about one side only."""
+    return (not one.enabled or not other.enabled or one.enabled == other.enabled) and (
+        not one.active or not other.active or one.active == other.active
     )
 
 

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from aquiline.errors import HostError, UnknownUntilRun
+from aquiline.host import unitfiles
 from aquiline.host.accounts import numbers
-from aquiline.host.objects import ABSENT, FileObject, RegularFile
+from aquiline.host.objects import ABSENT, Enablement, FileObject, RegularFile
 from aquiline.host.protocol import Accounts, Command, Completed, Packages, Reading, Units, UnitState
 from aquiline.host.tree import Inode, Tree, Undone
+from aquiline.host.unitfiles import SEARCHED, template_of
 
 
 class Overlay(Tree):
@@ -36,7 +38,7 @@ class Overlay(Tree):
         #: Directories that hold something tainted: their names are not known either.
         self._uncertain: dict[str, str] = {}
         self._accounts = _OverlayAccounts(self)
-        self._units = _OverlayUnits(base, self._undone, self._recorded)
+        self._units = _OverlayUnits(self, self._undone, self._recorded)
         self._packages = _OverlayPackages(base, self._undone, self._recorded)
 
     @property
@@ -108,9 +110,19 @@ class Overlay(Tree):
         if self.on_read is not None:
             self.on_read(what)
 
+    def writes_unit(self, unit: str) -> bool:
+        """Return whether the file of `unit`, or of its template, is another than the base's."""
+        paths = [f"{folder}/{name}" for folder in SEARCHED for name in (unit, template_of(unit)) if name]
+        for path in paths if self._tainted else ():
+            self._visit(path)
+        return any(self._changed(path) is not None for path in paths)
+
     def would_be(self, path: str) -> FileObject | None:
         """Return the object remembered for `path`, None where it is as the base has it."""
         self._reading(path)
+        return self._changed(path)
+
+    def _changed(self, path: str) -> FileObject | None:
         place = self._place(path)
         if place is None or place[1] not in place[0].entries:
             return None
@@ -155,10 +167,15 @@ class _OverlayAccounts:
 
 
 class _OverlayUnits:
-    """Units as they will be; reactions are remembered and change nothing."""
+    """Units as they will be; reactions are remembered and change nothing.
 
-    def __init__(self, base: Reading, undone: Undone, recorded: Callable[[str], None]) -> None:
-        self._base = base
+    What the base says of a unit is asked for once. Units whose file an earlier step writes or removes are seen as the
+    would-be files say, by which they are not running yet.
+    """
+
+    def __init__(self, overlay: Overlay, undone: Undone, recorded: Callable[[str], None]) -> None:
+        self._overlay = overlay
+        self._known: dict[str, UnitState] = {}
         self._undone = undone
         self._recorded = recorded
         self._states: dict[str, UnitState] = {}
@@ -169,7 +186,30 @@ class _OverlayUnits:
         self._recorded(f"unit:{unit}")
         if unit in self.tainted:
             raise UnknownUntilRun(unit, because=self.tainted[unit])
-        return self._states[unit] if unit in self._states else self._base.units.state(unit)
+        return self._states[unit] if unit in self._states else self._foreseen(unit)
+
+    def states(self, units: Iterable[str]) -> Mapping[str, UnitState]:
+        asked = tuple(units)
+        lacking = [unit for unit in asked if unit not in self._known and unit not in self._states]
+        if lacking:
+            self._known.update(self._overlay.base.units.states(lacking))
+        return {unit: self.state(unit) for unit in asked}
+
+    def _foreseen(self, unit: str) -> UnitState:
+        if unit not in self._known:
+            self._known[unit] = self._overlay.base.units.state(unit)
+        known = self._known[unit]
+        if not self._overlay.writes_unit(unit):
+            return known
+        name = unitfiles.real_name(self._overlay, unit)
+        enabled = unitfiles.state(self._overlay, name)
+        runs_once = unitfiles.runs_once(self._overlay, name)
+        if not enabled and known.active in ("", "inactive", "failed"):
+            return UnitState(exists=False, enabled="not-found", active=known.active)
+        return msgspec.structs.replace(known, exists=True, enabled=enabled or "static", runs_once=runs_once)
+
+    def restore(self, unit: str, enablement: Enablement) -> None:
+        self.set_enabled(unit, enablement.state)
 
     def set_enabled(self, unit: str, enabled: str) -> None:
         self._undone.assign(self._states, unit, msgspec.structs.replace(self.state(unit), enabled=enabled))

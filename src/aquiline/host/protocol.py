@@ -20,7 +20,7 @@ from typing import Protocol
 
 import msgspec
 
-from aquiline.host.objects import FileObject, Metadata, Present, Status
+from aquiline.host.objects import Enablement, FileObject, Metadata, Present, Status
 
 
 class Command(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,16 +64,37 @@ class UnitState(msgspec.Struct, frozen=True, omit_defaults=True):
     #: As `systemctl is-enabled` says: enabled, disabled, masked, static, …
     enabled: str
     #: As `systemctl is-active` says: active, inactive, failed, …
+    #: Empty where nothing runs.
     active: str
+    #: It runs to its end and is inactive after that: oneshot without RemainAfterExit.
+    runs_once: bool = False
 
 
 class Units(Protocol):
-    """Services of a host. The real one comes with the next release; every method may raise `NotPossibleHere`."""
+    """Units of a host. What needs a running service manager raises `NotPossibleHere` where there is none."""
 
     def state(self, unit: str) -> UnitState: ...
-    def set_enabled(self, unit: str, enabled: str) -> None: ...
-    def set_active(self, unit: str, active: bool) -> None: ...
-    def react(self, unit: str, action: str) -> None: ...
+
+    def states(self, units: Iterable[str]) -> Mapping[str, UnitState]:
+        """Return the states of several units, for little more than the price of one."""
+        ...
+
+    def set_enabled(self, unit: str, enabled: str) -> None:
+        """Make a unit `enabled`, `disabled` or `masked`; the first two unmask it."""
+        ...
+
+    def restore(self, unit: str, enablement: Enablement) -> None:
+        """Make the links that enable and mask a unit exactly those of `enablement` again."""
+        ...
+
+    def set_active(self, unit: str, active: bool) -> None:
+        """Start or stop a unit; MUST raise `StepFailed` where it does not come to that state and stay there."""
+        ...
+
+    def react(self, unit: str, action: str) -> None:
+        """Do one of the actions of `ReactUnit`; raises as `set_active` does."""
+        ...
+
     def daemon_reload(self) -> None: ...
 
 

@@ -17,7 +17,8 @@ from aquiline.host.accounts import RootAccounts
 from aquiline.host.kept import Keeping
 from aquiline.host.labels import PolicyLabels
 from aquiline.host.protocol import Command, Completed
-from aquiline.host.services import RootPackages, RootUnits
+from aquiline.host.services import RootPackages
+from aquiline.host.systemd import RootUnits
 
 
 class RealHost(Keeping):

@@ -14,7 +14,7 @@ It promises nothing about durability, and its commands do what the test says the
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Self
 
 import msgspec
@@ -25,6 +25,7 @@ from aquiline.host.accounts import numbers
 from aquiline.host.objects import (
     Absent,
     Directory,
+    Enablement,
     Metadata,
     Present,
     RegularFile,
@@ -228,21 +229,27 @@ class SimulatedUnits:
     """Units that do what they are told; one that does not exist refuses."""
 
     def __init__(self, states: Mapping[str, UnitState]) -> None:
-        self.states = dict(states)
+        self._states = dict(states)
         #: Reactions in order, as (unit, action); a daemon-reload has no unit.
         self.reactions: list[tuple[str, str]] = []
 
     def state(self, unit: str) -> UnitState:
-        return self.states.get(unit, UnitState(exists=False, enabled="not-found", active="inactive"))
+        return self._states.get(unit, UnitState(exists=False, enabled="not-found", active="inactive"))
+
+    def states(self, units: Iterable[str]) -> Mapping[str, UnitState]:
+        return {unit: self.state(unit) for unit in units}
+
+    def restore(self, unit: str, enablement: Enablement) -> None:
+        self.set_enabled(unit, enablement.state)
 
     def set_enabled(self, unit: str, enabled: str) -> None:
-        self.states[unit] = msgspec.structs.replace(self._existing(unit), enabled=enabled)
+        self._states[unit] = msgspec.structs.replace(self._existing(unit), enabled=enabled)
 
     def set_active(self, unit: str, active: bool) -> None:
         state = self._existing(unit)
         if active and state.enabled == "masked":
             raise HostError(f"{unit} is masked")
-        self.states[unit] = msgspec.structs.replace(state, active="active" if active else "inactive")
+        self._states[unit] = msgspec.structs.replace(state, active="active" if active else "inactive")
 
     def react(self, unit: str, action: str) -> None:
         running = self._existing(unit).active == "active"

@@ -31,13 +31,25 @@ from aquiline.changes.kinds import (
     ReactSignal,
     ReactUnit,
     Restore,
+    SetUnit,
     WriteFile,
 )
 from aquiline.changes.perform import keeps_inode
 from aquiline.changes.steps import Step
 from aquiline.errors import HostError
 from aquiline.host.naming import is_path
-from aquiline.host.objects import Absent, Directory, Object, Present, RegularFile, Symlink, System, file_object, sha256
+from aquiline.host.objects import (
+    Absent,
+    Directory,
+    Object,
+    Present,
+    RegularFile,
+    Symlink,
+    System,
+    Unit,
+    file_object,
+    sha256,
+)
 from aquiline.journal import shell
 from aquiline.journal.state import StateDirectory, make_durable
 
@@ -181,6 +193,12 @@ class UndoScript:
                 text.call("aq_guard", at.path, shell.guard(file_object(at)), shell.guard(before.get(at.path)))
             text.lines.append("aq_decide || return 0")
             return []
+        if isinstance(step.change, SetUnit):
+            units = (at.object for at in (step.after[0], step.before[0]))
+            words = [word for unit in units if isinstance(unit, Unit) for word in (unit.enabled, unit.active)]
+            text.call("aq_unit_guard", step.change.unit, *words)
+            text.lines.append("aq_decide || return 0")
+            return []
         if all(isinstance(change, _REACTIONS) for change in step.undo.changes) and step.undo.changes:
             text.call("aq_once", *map(shell.key, step.undo.changes[:1]), orelse=" || return 0")
             return []
@@ -275,6 +293,8 @@ def _has_several_effects(step: Step) -> bool:
         case WriteFile(in_place=True):
             return True
         case Restore(kept=kept) if kept:
+            return True
+        case SetUnit():
             return True
         case _:
             return keeps_inode(step)

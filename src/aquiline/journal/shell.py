@@ -45,6 +45,7 @@ from aquiline.changes.kinds import (
 from aquiline.host.objects import (
     Absent,
     Directory,
+    Enablement,
     FileObject,
     Metadata,
     RegularFile,
@@ -361,11 +362,23 @@ def _set_unit(text: Text, change: SetUnit) -> None:
         None: (),
     }
     root: tuple[str, ...] = (Raw('${AQ_ROOT:+--root="$AQ_ROOT"}'),)
+    if change.active is False:
+        text.call("aq_unit_run", "stop", change.unit)
     for verb in verbs[change.enabled]:
         text.call("aq_unit", *root, *verb, change.unit, orelse=" || return 0")
-    if change.active is not None:
-        text.lines.append("aq_running || return 0")
-        text.call("aq_unit", "start" if change.active else "stop", change.unit, orelse=" || return 0")
+    if change.restores is not None:
+        _restore_links(text, change.restores)
+    if change.active:
+        text.call("aq_unit_run", "start", change.unit)
+
+
+def _restore_links(text: Text, wanted: Enablement) -> None:
+    text.call("aq_unit_unlink", *wanted.units)
+    for at in wanted.links:
+        assert isinstance(at.object, Symlink)
+        metadata = at.object.metadata
+        text.call("aq_unit_link", at.path, at.object.target, metadata.uid, metadata.gid, time_word(metadata.mtime_ns))
+    text.lines.append("aq_unit_read_again")
 
 
 def _react(text: Text, change: ReactUnit | ReactSignal | ReactDaemonReload | ReactCommand) -> None:

@@ -417,6 +417,92 @@ aq_unit() {
     systemctl "$@" || { aq_fail "systemctl $*"; return 1; }
 }
 
+# aq_unit_look UNIT: sets aq_enabled and aq_active, each empty where nobody can tell.
+aq_unit_look() {
+    aq_enabled='' aq_active=''
+    command -v systemctl >/dev/null 2>&1 || return 0
+    if [ -n "$AQ_ROOT" ]; then
+        aq_enabled=$(systemctl --root="$AQ_ROOT" is-enabled -- "$1" 2>/dev/null)
+    elif [ -d /run/systemd/system ]; then
+        aq_enabled=$(systemctl show --value --property=UnitFileState -- "$1" 2>/dev/null)
+        [ "$aq_enabled" != generated ] || aq_enabled=$(systemctl is-enabled -- "$1" 2>/dev/null)
+        aq_active=$(systemctl show --value --property=ActiveState -- "$1" 2>/dev/null)
+        case $aq_active in reloading | refreshing) aq_active=active ;; esac
+    fi
+}
+
+# aq_among SEEN WORD...: whether SEEN is one of the words, or any of them is not known.
+aq_among() {
+    aq_one=$1
+    shift
+    [ -n "$aq_one" ] || return 0
+    for aq_other; do
+        if [ -z "$aq_other" ] || [ "$aq_one" = "$aq_other" ]; then return 0; fi
+    done
+    return 1
+}
+
+# aq_unit_guard UNIT ENABLED ACTIVE WAS_ENABLED WAS_ACTIVE: compares a unit with what the run left and what was before.
+# Each side may be as it was or as it was left, or on its way; an empty word is a side that the run left alone.
+aq_unit_guard() {
+    aq_unit_look "$1"
+    aq_between=''
+    case " $aq_halfway " in *" $aq_n "*) aq_between='activating deactivating failed disabled static indirect' ;; esac
+    # shellcheck disable=SC2086 # the words between are words
+    if aq_among "$aq_enabled" "$4" && aq_among "$aq_active" "$5" && [ -z "$aq_between" ] && [ "$2 $3" != "$4 $5" ]; then
+        return 0
+    elif aq_among "$aq_enabled" "$2" "$4" $aq_between && aq_among "$aq_active" "$3" "$5" $aq_between; then
+        aq_left=1
+    else
+        aq_changed=1
+        aq_what="unit $1 was changed since: found $aq_enabled $aq_active, expected $2 $3"
+    fi
+}
+
+# aq_unit_unlink UNIT...: removes every link that enables, masks or aliases one of these units.
+aq_unit_unlink() {
+    for aq_folder in "$AQ_ROOT/etc/systemd/system" "$AQ_ROOT/run/systemd/system"; do
+        for aq_link in "$aq_folder"/* "$aq_folder"/*.wants/* "$aq_folder"/*.requires/* "$aq_folder"/*.upholds/*; do
+            [ -L "$aq_link" ] || continue
+            aq_to=$(readlink -- "$aq_link")
+            for aq_unit; do
+                if [ "${aq_link##*/}" = "$aq_unit" ] || [ "${aq_to##*/}" = "$aq_unit" ]; then aq_unlink "$aq_link"; fi
+            done
+        done
+    done
+    for aq_unit; do
+        aq_script=${aq_unit%.service}
+        [ "$aq_script" != "$aq_unit" ] && [ -e "$AQ_ROOT/etc/init.d/$aq_script" ] || continue
+        for aq_link in "$AQ_ROOT"/etc/rc[0-6S].d/[SK][0-9][0-9]"$aq_script"; do
+            if [ -L "$aq_link" ]; then aq_unlink "$aq_link"; fi
+        done
+    done
+}
+
+# aq_unlink LINK: removes a link, and the folder of links that is empty then.
+aq_unlink() {
+    rm -f -- "$1" || aq_fail "removing $1"
+    case ${1%/*} in *.wants | *.requires | *.upholds) rmdir -- "${1%/*}" 2>/dev/null || : ;; esac
+}
+
+# aq_unit_link PATH TARGET UID GID MTIME
+aq_unit_link() {
+    [ -d "$AQ_ROOT${1%/*}" ] || (umask 022 && mkdir -p -- "$AQ_ROOT${1%/*}") || { aq_fail "$1"; return 1; }
+    aq_symlink "$1" "$2" "$3" "$4" "$5" ''
+}
+
+aq_unit_read_again() {
+    if [ -z "$AQ_ROOT" ] && [ -d /run/systemd/system ]; then aq_unit daemon-reload; fi
+}
+
+# aq_unit_run start|stop UNIT
+aq_unit_run() {
+    aq_running || return 0
+    aq_unit_read_again
+    systemctl reset-failed -- "$2" 2>/dev/null || :
+    aq_unit "$1" -- "$2"
+}
+
 # aq_signal NAME PROCESS: none running is success.
 aq_signal() {
     if ! command -v pkill >/dev/null 2>&1; then

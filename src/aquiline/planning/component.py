@@ -25,14 +25,14 @@ A change whose state is already right is no step, so a component always yields a
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
 from aquiline.changes.kinds import Change, Probe, Reaction
 from aquiline.host.objects import Object
-from aquiline.host.protocol import Completed
+from aquiline.host.protocol import Completed, UnitState
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +84,11 @@ class View(Protocol):
         """Return the sorted names in a directory."""
         ...
 
+    def unit(self, unit: str) -> UnitState:
+        """Return what will be known of a unit; ask for many at once by `units`."""
+        ...
+
+    def units(self, units: Iterable[str]) -> Mapping[str, UnitState]: ...
     def has_user(self, user: str) -> bool: ...
     def has_group(self, group: str) -> bool: ...
 

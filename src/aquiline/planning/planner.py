@@ -35,7 +35,9 @@ from aquiline.changes.kinds import (
     MakeSymlink,
     Move,
     Probe,
+    ReactDaemonReload,
     Reaction,
+    ReactUnit,
     RunCommand,
     RunScript,
     SetPackages,
@@ -49,10 +51,11 @@ from aquiline.changes.perform import (
     OFFLINE,
     OPAQUE_KINDS,
     REACTION_KINDS,
+    foresee_unit,
     is_run_here,
+    not_run,
     perform_validation,
     probe_says_yes,
-    set_unit,
 )
 from aquiline.changes.redact import is_secret
 from aquiline.changes.resolve import Effect, resolve
@@ -62,6 +65,7 @@ from aquiline.errors import AquilineError, HostError, NotPossibleHere, ProfileEr
 from aquiline.host.objects import ABSENT, At, Directory, Metadata, RegularFile, file_object, same_but_times, sha256
 from aquiline.host.overlay import Overlay
 from aquiline.host.protocol import Completed, Reading
+from aquiline.host.unitfiles import are_unit_files
 from aquiline.planning.component import Component, Note, Task, Yielded
 from aquiline.planning.guard import trusted, watching
 from aquiline.planning.order import ancestors, order
@@ -110,6 +114,9 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     ran: frozenset[str] = frozenset()
     #: Where the journal is on the host, empty where it is outside of it: a live run makes it before it plans.
     state: str = ""
+
+
+_RELOAD_UNITS = encode(ReactDaemonReload())
 
 
 class _Pending(msgspec.Struct):
@@ -339,10 +346,17 @@ class _Planner:
     def _flush(self, name: str | None) -> None:
         """Place pending reactions: those that `name` must not overtake, all at the end of the stage (D3)."""
         relatives = None if name is None else self._relatives(name)
-        for key, pending in list(self._pending.items()):
-            if relatives is not None and not pending.raised_by & relatives:
-                continue
-            del self._pending[key]
+        due = [pending for pending in self._pending.values() if relatives is None or pending.raised_by & relatives]
+        if any(isinstance(pending.reaction, ReactUnit) for pending in due):
+            self._reload_units()
+        for pending in due:
+            if self._pending.pop(encode(pending.reaction), None) is not None:
+                self._append_reaction(pending)
+
+    def _reload_units(self) -> None:
+        """Place what makes the service manager read its unit files again: before it is told anything about a unit."""
+        pending = self._pending.pop(_RELOAD_UNITS, None)
+        if pending is not None:
             self._append_reaction(pending)
 
     def _append_reaction(self, pending: _Pending) -> None:
@@ -352,10 +366,22 @@ class _Planner:
             cause = Cause("owed", f"owed since run {pending.run}", (), pending.run)
         else:
             cause = Cause("reaction", "", tuple(pending.causes), pending.run)
-        because = () if is_run_here(pending.reaction, self._overlay) else (OFFLINE,)
+        because = self._why_not_run(pending.reaction)
         step = self._append(", ".join(sorted(pending.raised_by)), "", pending.reaction, effect, cause, because)
         if because:
-            self._reduced_by.append(f"step {step.number}, {step.description}: {OFFLINE}")
+            self._reduced_by.append(f"step {step.number}, {step.description}: {because[0]}")
+
+    def _why_not_run(self, reaction: Reaction) -> tuple[str, ...]:
+        """Return why a reaction would not run or would fail, nothing where it should go well."""
+        if not is_run_here(reaction, self._overlay):
+            return (OFFLINE,)
+        if isinstance(reaction, ReactUnit):
+            try:
+                if not self._overlay.units.state(reaction.unit).exists:
+                    return (f"would fail: there is no unit {reaction.unit}",)
+            except (NotPossibleHere, UnknownUntilRun) as error:
+                return (error.message,)
+        return ()
 
     def raise_reactions(self, name: str, reactions: Iterable[Reaction], causes: Sequence[int]) -> None:
         """Collect reactions to the steps numbered `causes`; each once, whoever asks."""
@@ -374,13 +400,28 @@ class _Planner:
         if isinstance(change, WriteFile | MakeSymlink | MakeHardlink | MakeSpecial | MakeDirectory | Move):
             self._add_parents(name, task, change.destination if isinstance(change, Move) else change.path)
         effect = resolve(change, self._overlay)
+        if isinstance(change, SetUnit) and change.active is not None:
+            self._note_not_run(name, change)
         if effect is None:
             return None
         if isinstance(change, SetUnit | SetPackages):
             self._flush(name)
+            self._reload_units()
         step = self._append(name, task.description, change, effect, self._cause(task, effect))
+        if self._changes_units(change, effect):
+            self.raise_reactions(name, (ReactDaemonReload(),), [step.number])
         self._remember(change, effect)
         return step
+
+    def _note_not_run(self, name: str, change: SetUnit) -> None:
+        if not self._overlay.units.state(change.unit).active:
+            self._reduced_by.append(f"{name}: {not_run(change)}")
+
+    def _changes_units(self, change: Change, effect: Effect) -> bool:
+        """Whether the service manager must read its unit files again; where none runs, none must."""
+        if not isinstance(change, FILE_KINDS) or self._overlay.offline:
+            return False
+        return are_unit_files((*effect.before, *effect.after))
 
     def _add_parents(self, name: str, task: Task, path: str) -> None:
         """Add a step for each missing parent directory: 0755, root's (CAF::FileWriter, REFERENCE 2.1)."""
@@ -536,7 +577,7 @@ class _Planner:
             case MakeHardlink():
                 self._overlay.link(change.path, change.existing, "plan")
             case SetUnit():
-                set_unit(change, self._overlay)
+                foresee_unit(change, effect.after, self._overlay)
             case SetPackages():
                 self._overlay.packages.transact(dict(change.install), change.remove)
             case WriteFile() | EditFile():

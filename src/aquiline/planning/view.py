@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aquiline.changes.kinds import Probe
 from aquiline.errors import HostError, UnknownUntilRun
 from aquiline.host.objects import Object, RegularFile
 from aquiline.host.overlay import Overlay
-from aquiline.host.protocol import Command, Completed
+from aquiline.host.protocol import Command, Completed, UnitState
 from aquiline.planning.guard import trusted
 from aquiline.profile import Profile
 
@@ -57,6 +57,14 @@ class PlannedView:
     def names(self, path: str) -> tuple[str, ...]:
         with trusted():
             return self._overlay.names(path)
+
+    def unit(self, unit: str) -> UnitState:
+        with trusted():
+            return self._overlay.units.state(unit)
+
+    def units(self, units: Iterable[str]) -> Mapping[str, UnitState]:
+        with trusted():
+            return self._overlay.units.states(units)
 
     def has_user(self, user: str) -> bool:
         return self._has(lambda: self._overlay.accounts.uid(user))
