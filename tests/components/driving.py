@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aquiline.changes.kinds import Change, Probe, Reaction
 from aquiline.errors import HostError
 from aquiline.host.objects import Object, RegularFile
-from aquiline.host.protocol import Command, Completed
+from aquiline.host.protocol import Command, Completed, UnitState
 from aquiline.host.simulated import SimulatedHost
 from aquiline.planning.component import Component, Note, Task
 from aquiline.profile import Profile, convert
@@ -38,6 +38,12 @@ class Looking:
 
     def names(self, path: str) -> tuple[str, ...]:
         return self._host.names(path)
+
+    def unit(self, unit: str) -> UnitState:
+        return self._host.units.state(unit)
+
+    def units(self, units: Iterable[str]) -> Mapping[str, UnitState]:
+        return self._host.units.states(units)
 
     def has_user(self, user: str) -> bool:
         try:

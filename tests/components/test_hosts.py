@@ -8,9 +8,11 @@ import pytest
 from aquiline.agent.applying import apply, dry_run
 from aquiline.agent.session import Session
 from aquiline.agent.undoing import select, undo
+from aquiline.components.chkconfig import Chkconfig
 from aquiline.components.cron import Cron
 from aquiline.components.filecopy import FileCopy
 from aquiline.components.metaconfig import Metaconfig
+from aquiline.components.systemd import Systemd
 from aquiline.planning.order import order
 from aquiline.profile import load, unknown_keys
 from tests.components.cases import SHARED
@@ -18,7 +20,7 @@ from tests.components.driving import run_profile
 from tests.engine.site import tree
 
 HOSTS = SHARED / "quattor" / "hosts"
-COMPONENTS = (Cron, FileCopy, Metaconfig)
+COMPONENTS = (Chkconfig, Cron, FileCopy, Metaconfig, Systemd)
 
 
 each_host = pytest.mark.parametrize("path", sorted(HOSTS.glob("*.json")), ids=lambda path: path.stem)

@@ -7,16 +7,20 @@ from typing import Any
 
 import pytest
 
+from aquiline.components.chkconfig import Chkconfig
 from aquiline.components.cron import Cron
 from aquiline.components.filecopy import FileCopy
 from aquiline.components.metaconfig import Metaconfig
+from aquiline.components.systemd import Systemd
+from aquiline.host.protocol import UnitState
 from aquiline.host.simulated import SimulatedHost
 from aquiline.planning.component import Component
 from aquiline.profile import Profile, json_schema, unknown_keys
 from aquiline.profile.loading import parse_yaml
 from tests.components.driving import run_profile
 
-COMPONENTS: list[type[Component[Any]]] = [Cron, FileCopy, Metaconfig]
+COMPONENTS: list[type[Component[Any]]] = [Chkconfig, Cron, FileCopy, Metaconfig, Systemd]
+UNITS = ("multi-user.target", "web.service", "web-cache.socket", "cups.service", "ntpd.service")
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "components"
 
 
@@ -49,6 +53,7 @@ def test_the_example_of_the_reference_works(component: type[Component[Any]]) -> 
         "/etc/\n    localtime: TZ\n/bin/\n    logger: #!",
         users={"root": 0, "backup": 34},
         groups={"root": 0, "web": 80, "sys": 3},
+        units={name: UnitState(exists=True, enabled="disabled", active="active") for name in UNITS},
     )
     section = profile.components()[component.name]
 

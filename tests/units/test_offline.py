@@ -74,7 +74,7 @@ def test_links_are_those_of_systemctl(unit: str, tmp_path: Path) -> None:
             assert systemctl(theirs, "is-enabled", unit) == host.units.state(unit).enabled
 
 
-@pytest.mark.parametrize(("before", "wanted"), itertools.permutations(STATES, 2))
+@pytest.mark.parametrize(("before", "wanted"), [*itertools.permutations(STATES, 2)])
 @pytest.mark.parametrize("unit", ["both.service", "getty@tty7.service"])
 def test_every_transition_is_taken_back(unit: str, before: str, wanted: str, site: Site) -> None:
     """From each state to each: planned as it comes, taken back exactly, done again, and by the script too."""
@@ -140,6 +140,24 @@ def test_a_unit_that_an_earlier_step_writes_is_seen(site: Site) -> None:
     site.dependencies.pop("two")
     site.apply()
     assert {"x.target.wants/new.service": "new.service"} == links(site.root)
+    site.undo()
+    assert before == site.tree()
+
+
+def test_units_that_are_enabled_together_are_planned_together(site: Site) -> None:
+    """What one unit takes along is enabled by that step already; disabling it later in the plan is a step again."""
+    populate(site.root)
+    before = site.tree()
+    site.wants(
+        SetUnit(unit="both.service", enabled="enabled"),
+        SetUnit(unit="both.socket", enabled="enabled"),
+        SetUnit(unit="web.service", enabled="disabled"),
+    )
+
+    ended = site.apply()
+
+    assert ["both.service", "web.service"] == [step.change.unit for step in ended.plan.steps]  # type: ignore[union-attr]
+    assert "disabled" == site.session.host.units.state("web.service").enabled
     site.undo()
     assert before == site.tree()
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from aquiline.errors import HostError, UnknownUntilRun
-from aquiline.host import unitfiles
+from aquiline.host import unitfiles, unitlinks
 from aquiline.host.accounts import numbers
 from aquiline.host.objects import ABSENT, Enablement, FileObject, RegularFile
 from aquiline.host.protocol import Accounts, Command, Completed, Packages, Reading, Units, UnitState
@@ -209,10 +209,24 @@ class _OverlayUnits:
         return msgspec.structs.replace(known, exists=True, enabled=enabled or "static", runs_once=runs_once)
 
     def restore(self, unit: str, enablement: Enablement) -> None:
-        self.set_enabled(unit, enablement.state)
+        unitlinks.restore(self._overlay, enablement)
+        self._enabled(unit, enablement.state, enablement.units)
 
     def set_enabled(self, unit: str, enabled: str) -> None:
+        related = unitfiles.related(self._overlay, unit)
+        make = {"enabled": unitlinks.enable, "disabled": unitlinks.disable, "masked": unitlinks.mask}.get(enabled)
+        if make is not None:
+            make(self._overlay, unit)
+        self._enabled(unit, enabled, () if enabled == "masked" else related)
+
+    def _enabled(self, unit: str, enabled: str, related: Iterable[str]) -> None:
+        """Remember how a unit is enabled, and what that means for those that are so together with it."""
         self._undone.assign(self._states, unit, msgspec.structs.replace(self.state(unit), enabled=enabled))
+        for other in related:
+            state = self.state(other) if other != unit else None
+            by_links = unitfiles.state(self._overlay, other)
+            if state is not None and state.exists and by_links and state.enabled != by_links:
+                self._undone.assign(self._states, other, msgspec.structs.replace(state, enabled=by_links))
 
     def set_active(self, unit: str, active: bool) -> None:
         state = msgspec.structs.replace(self.state(unit), active="active" if active else "inactive")

@@ -146,6 +146,7 @@ class RootUnits:
     # ---- running --------------------------------------------------------------------------------------------------
 
     def set_active(self, unit: str, active: bool) -> None:
+        self._refuse_without_systemd()
         if not active:
             self._order("stop", unit)
             if self._settled(unit, "stop", 0)["ActiveState"] == "failed":
