@@ -74,12 +74,23 @@ def expected(case: Case, same: Callable[[str], str] = str) -> Outcome:
 
 
 def actual(
-    case: Case, component: type[Component[Any]], host: SimulatedHost, same: Callable[[str], str] = str
+    case: Case,
+    component: type[Component[Any]],
+    host: SimulatedHost,
+    same: Callable[[str], str] = str,
+    beside: str = "",
 ) -> Outcome:
-    """Return what `component` gives for the profile of `case`."""
+    """Return what `component` gives for the profile of `case`.
+
+    Files and commands that match the regular expression `beside` are left out where the case has none of them.
+    """
     profile = Profile(tree=case.profile, given_name="host.example.org")
     changes = [step.change for step in plan(profile, host, {component.name: component}).steps]
-    written = {change.path: change for change in changes if isinstance(change, WriteFile)}
+    written = {
+        change.path: change
+        for change in changes
+        if isinstance(change, WriteFile) and (change.path in case.files or not re.fullmatch(beside or "-", change.path))
+    }
     return Outcome(
         contents={
             path: same(change.content.data.decode()) if isinstance(change.content, Inline) else "a copy"
@@ -94,7 +105,7 @@ def actual(
             )
             for path, change in written.items()
         },
-        commands=_commands(changes),
+        commands=[one for one in _commands(changes) if not re.fullmatch(beside or "-", " ".join(one))],
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from aquiline.changes.kinds import Change, Probe, Reaction
 from aquiline.errors import HostError
-from aquiline.host.objects import Object, RegularFile
+from aquiline.host.objects import Object, Package, RegularFile
 from aquiline.host.protocol import Command, Completed, UnitState
 from aquiline.host.simulated import SimulatedHost
 from aquiline.planning.component import Component, Note, Task
@@ -56,6 +56,15 @@ class Looking:
             return self._host.accounts.gid(group) >= 0
         except HostError:
             return False
+
+    def packages(self) -> Mapping[str, Package]:
+        return self._host.packages.installed()
+
+    def package_manager(self) -> str:
+        return self._host.packages.manager
+
+    def surplus_packages(self, named: Collection[str]) -> tuple[str, ...]:
+        return self._host.packages.surplus(named)
 
     def probe(self, probe: Probe) -> Completed:
         return self._host.run(Command(probe.argv, timeout=probe.timeout))

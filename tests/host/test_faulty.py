@@ -10,7 +10,7 @@ import pytest
 
 from aquiline.errors import HostError
 from aquiline.host import Died, FaultyHost, SimulatedHost
-from aquiline.host.objects import Metadata
+from aquiline.host.objects import Metadata, Package
 from aquiline.host.protocol import Command, Completed, UnitState
 from tests.host.conformance import file, write
 
@@ -45,7 +45,7 @@ def test_effects_are_counted_and_reads_are_not() -> None:
     host.units.set_active("a.service", False)
     host.units.react("a.service", "restart")
     host.units.daemon_reload()
-    host.packages.transact({"vim": "9"}, [])
+    host.packages.transact({"vim": Package("9")})
 
     assert 17 == host.count() == len(host.effects)
     assert ["stage /new", "sync 1 objects", "publish /new"] == host.effects[:3]

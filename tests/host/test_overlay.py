@@ -9,7 +9,7 @@ import pytest
 
 from aquiline.errors import HostError, UnknownUntilRun
 from aquiline.host import Overlay, SimulatedHost
-from aquiline.host.objects import ABSENT, FileObject, Metadata, RegularFile, Status, sha256
+from aquiline.host.objects import ABSENT, FileObject, Metadata, Package, RegularFile, Status, sha256
 from aquiline.host.protocol import Command, Completed, UnitState
 from tests.host.conformance import file, put, symlink, tree, write
 
@@ -77,11 +77,11 @@ def test_the_base_is_left_alone(base: SimulatedHost, overlay: Overlay) -> None:
     write(overlay, "/etc/motd", b"new")
     overlay.move("/etc/ssh", "/ssh")
     overlay.units.set_active("sshd.service", False)
-    overlay.packages.transact({"vim": "9"}, ["less"])
+    overlay.packages.transact({"vim": Package("9"), "less": ABSENT})
 
     assert before == base.draw(times=True)
     assert "active" == base.units.state("sshd.service").active
-    assert {"less": "590", "openssh-server": "9.2"} == base.packages.installed()
+    assert {"less": Package("590"), "openssh-server": Package("9.2")} == base.packages.installed()
 
 
 def test_content_is_fetched_when_it_is_read(overlay: Overlay) -> None:
@@ -160,7 +160,7 @@ def test_rollback_takes_everything_back(overlay: Overlay) -> None:
         write(overlay, "/etc/motd", b"new")
         overlay.units.set_enabled("sshd.service", "disabled")
         overlay.units.react("sshd.service", "restart")
-        overlay.packages.transact({"vim": "9"}, ["less"])
+        overlay.packages.transact({"vim": Package("9"), "less": ABSENT})
         overlay.taint(["/etc/ssh"], REMARK)
         overlay.taint_units(["cron.service"], REMARK)
         overlay.taint_packages(["less"], REMARK)
@@ -171,7 +171,7 @@ def test_rollback_takes_everything_back(overlay: Overlay) -> None:
         overlay.units.state("sshd.service").enabled,
         overlay.units.state("cron.service").active,
     )
-    assert {"less": "590", "openssh-server": "9.2"} == overlay.packages.installed()
+    assert {"less": Package("590"), "openssh-server": Package("9.2")} == overlay.packages.installed()
     assert () == overlay.reactions
 
 
@@ -279,12 +279,12 @@ def test_units_and_packages_are_remembered(overlay: Overlay) -> None:
     """Later steps see units and packages as earlier ones will leave them; reactions are remembered in order."""
     overlay.units.set_active("sshd.service", False)
     overlay.units.set_enabled("sshd.service", "masked")
-    overlay.packages.transact({"vim": "9", "less": "600"}, ["openssh-server"])
+    overlay.packages.transact({"vim": Package("9"), "less": Package("600"), "openssh-server": ABSENT})
     overlay.units.daemon_reload()
     overlay.units.react("cron.service", "restart")
 
     assert UnitState(exists=True, enabled="masked", active="inactive") == overlay.units.state("sshd.service")
-    assert {"less": "600", "vim": "9"} == overlay.packages.installed()
+    assert {"less": Package("600"), "vim": Package("9")} == overlay.packages.installed()
     assert (("", "daemon-reload"), ("cron.service", "restart")) == overlay.reactions
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from aquiline.errors import HostError, NotPossibleHere
 from aquiline.host import SimulatedHost
-from aquiline.host.objects import Metadata, RegularFile, Special, sha256
+from aquiline.host.objects import ABSENT, Metadata, Package, RegularFile, Special, sha256
 from aquiline.host.protocol import Command, Completed, UnitState
 from tests.host.conformance import write
 
@@ -128,9 +128,9 @@ def test_packages() -> None:
     """A transaction installs and removes what it says."""
     host = SimulatedHost(packages={"less": "590"})
 
-    host.packages.transact({"vim": "9"}, ["less"])
+    host.packages.transact({"vim": Package("9"), "less": ABSENT})
 
-    assert {"vim": "9"} == host.packages.installed()
+    assert {"vim": Package("9")} == host.packages.installed()
 
 
 def test_accounts_without_files() -> None:

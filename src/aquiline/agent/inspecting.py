@@ -170,7 +170,7 @@ def _named(steps: _Steps, sort: str, name: str) -> Iterator[Deed]:
         match change:
             case SetUnit(unit=unit) if sort == "unit" and unit == name:
                 yield _deed(steps.runs[record.run], record)
-            case SetPackages() if sort == "package" and name in (*dict(change.install), *change.remove):
+            case SetPackages() if sort == "package" and any(at.path == f"package:{name}" for at in record.step.after):
                 yield _deed(steps.runs[record.run], record)
             case _ if isinstance(change, OPAQUE_KINDS) and change.touches is not None:
                 if name in (change.touches.units if sort == "unit" else change.touches.packages):

@@ -10,9 +10,9 @@ import msgspec
 from aquiline.agent.applying import now_live, stages_after
 from aquiline.agent.session import Session
 from aquiline.agent.undoing import OnStep, let_go, let_go_of_kept, preview_of, restore_directory_times, take_back
-from aquiline.changes.kinds import SetUnit
+from aquiline.changes.kinds import SetPackages, SetUnit
 from aquiline.errors import AquilineError, RunInterrupted, UsageError
-from aquiline.execution import deadline
+from aquiline.execution import aftermath, deadline
 from aquiline.execution.deadline import Now
 from aquiline.execution.executor import Ended, Executor
 from aquiline.execution.recovery import (
@@ -25,6 +25,7 @@ from aquiline.execution.recovery import (
     write_verdicts,
 )
 from aquiline.journal.records import Outcome, RunRecord, StepRecord
+from aquiline.journal.script import UndoScript
 from aquiline.journal.store import Journal
 
 Direction = Literal["finish", "undo"]
@@ -97,7 +98,8 @@ def _settle_all(
 ) -> tuple[Settled, ...]:
     found: list[Settled] = []
     for run in open_runs:
-        settled = settle(journal.steps(run.id), session.host, session.preimages, assumptions)
+        decided = settle(journal.steps(run.id), session.host, session.preimages, assumptions)
+        settled = [_accounted(session, journal, one) for one in decided]
         write_verdicts(journal, run.id, settled)
         found += settled
     doubtful = [one for one in found if one.verdict == "in-doubt"]
@@ -163,6 +165,8 @@ def _undo(
         if one.verdict == "half-way" and isinstance(one.record.known.change, SetUnit):
             # A unit need not be able to start only to be stopped again: its undo does not ask how far it came.
             journal.conclude(one.record.run, [Outcome(step=one.record.number, what="done", observed=one.observed)])
+        elif one.verdict == "half-way" and isinstance(one.record.known.change, SetPackages):
+            _leave_half_way(journal, one)
         elif one.verdict in ("run-again", "half-way"):
             _run_again(session, journal, one, on_step)
     for recovery in recoveries:
@@ -172,7 +176,7 @@ def _undo(
             return Recovered(17, base.id, "undo incomplete", settled, ended.error)
         let_go(session, [one.known for one in journal.steps(recovery.id)])
         journal.end_run(recovery.id, "done")
-    if in_effect(journal.steps(base.id)):
+    if _has_something_to_undo(journal.steps(base.id)):
         undone = take_back(session, journal, [base], kind="recovery", recovers=base.id, on_step=on_step)
         if undone.exit_status:
             return Recovered(17, base.id, "undo incomplete", settled, undone.error)
@@ -184,8 +188,35 @@ def _undo(
     return Recovered(0, base.id, "undone", settled)
 
 
+def _has_something_to_undo(records: Sequence[StepRecord]) -> bool:
+    """Whether anything of a run stands: also a transaction of packages that came to no end."""
+    return bool(in_effect(records)) or any(
+        one.status == "failed" and one.step is not None and isinstance(one.step.change, SetPackages) for one in records
+    )
+
+
 def _half_way(settled: Sequence[Settled], run: str) -> frozenset[int]:
     return frozenset(one.record.number for one in settled if one.record.run == run and one.verdict == "half-way")
+
+
+def _accounted(session: Session, journal: Journal, settled: Settled) -> Settled:
+    """Find out what packages' own scripts did in a transaction that a crash kept from saying so."""
+    record = settled.record
+    if not isinstance(record.known.change, SetPackages) or settled.verdict not in ("done", "half-way"):
+        return settled
+    surroundings = aftermath.captured(record.known, record.run, session.state)
+    if surroundings is None:
+        return settled
+    found = aftermath.aftermath(surroundings, session.host)
+    script = UndoScript(session.state, record.run, session.host.root, kept=session.host.kept_folder)
+    aftermath.record(record.known, found, record.run, journal, script)
+    return msgspec.structs.replace(settled, observed=aftermath.observed_with(record.known, found, session.host))
+
+
+def _leave_half_way(journal: Journal, settled: Settled) -> None:
+    """Call a transaction failed that a crash cut short: it may come to no end, and is taken back from where it is."""
+    outcome = Outcome(step=settled.record.number, what="failed", observed=settled.observed, note=settled.why)
+    journal.conclude(settled.record.run, [outcome])
 
 
 def _run_again(session: Session, journal: Journal, settled: Settled, on_step: OnStep) -> None:

@@ -54,7 +54,7 @@ class Session:
         self.root = str(Path(root).absolute())
         place = Path(state).absolute() if state is not None else Path(self.root, DEFAULT_STATE)
         self.state = StateDirectory(place, must_persist=self.root == "/")
-        self.host = RealHost(self.root, kept=self.state.links)
+        self.host = RealHost(self.root, kept=self.state.links, packages=self.state.packages)
         self.preimages = PreimageStore(self.state)
         self.archive = ProfileArchive(self.state.profiles)
         self._templates = Path(templates) if templates is not None else Path(self.root, TEMPLATES)
@@ -196,6 +196,8 @@ class Session:
             templates=self._template,
             forbids=policy.forbids,
             never_undone=policy.is_never_undone,
+            never_downgraded=policy.is_never_downgraded,
+            why_not_downgraded=policy.why_not_downgraded,
             facts=facts_of(profile, self.host) if profile is not None else {},
             secret_key=self._secret_key(),
             state=self._state_on_host(),

@@ -35,6 +35,7 @@ from aquiline.changes.kinds import (
 from aquiline.changes.text import bytes_of, command_line, quoted, visible
 from aquiline.host.objects import (
     Absent,
+    At,
     Directory,
     Metadata,
     Object,
@@ -94,6 +95,13 @@ def describe(change: Change, before: Object | None = None) -> str:
             return f'check the new {quoted(change.path)} by "{command_line(change.argv)}"'
         case _:
             assert_never(change)
+
+
+def describe_step(change: Change, before: Sequence[At], after: Sequence[At]) -> str:
+    """Return what a step does, in one line: `change` on a host where `before` is replaced by `after`."""
+    if isinstance(change, SetPackages):
+        return describe_packages(before, after)
+    return describe(change, before[0].object if before else None)
 
 
 def describe_undo(changes: Sequence[Change]) -> str:
@@ -259,9 +267,55 @@ def _unit_verbs(change: SetUnit) -> str:
 
 
 def _packages(change: SetPackages) -> str:
+    if change.leaves:
+        return describe_packages((), change.leaves)
     parts = []
     if change.install:
-        parts.append("install " + ", ".join(f"{visible(name)} {visible(version)}" for name, version in change.install))
+        parts.append(
+            "install " + ", ".join(f"{visible(name)} {visible(version)}".rstrip() for name, version in change.install)
+        )
     if change.remove:
         parts.append("remove " + ", ".join(map(visible, change.remove)))
     return "; ".join(parts) or "change no packages"
+
+
+def describe_packages(before: Sequence[At], after: Sequence[At]) -> str:
+    """Return a transaction of packages in one line, each with its version; `before` is empty where nobody knows."""
+    was = {at.path: at.object for at in before}
+    by_verb: dict[str, list[str]] = {}
+    for at in after:
+        if at.path.startswith("package:"):
+            verb, words = _package_change(was.get(at.path), at.object)
+            by_verb.setdefault(verb, []).append(f"{visible(at.path.removeprefix('package:'))}{words}")
+    others = sum(1 for at in after if not at.path.startswith("package:"))
+    parts = [f"{verb} {', '.join(listed)}" for verb, listed in sorted(by_verb.items())]
+    parts += [f"restore {others} object{'' if others == 1 else 's'} around them"] if others else []
+    return "; ".join(parts) or "change no packages"
+
+
+def _package_change(was: Object | None, becomes: Object) -> tuple[str, str]:
+    """Return verb and versions."""
+    old = visible(was.version) if isinstance(was, Package) else ""
+    if not isinstance(becomes, Package):
+        return (
+            ("purge", "")
+            if isinstance(was, Package) and was.status == "config-files"
+            else ("remove", f" {old}".rstrip())
+        )
+    if not becomes.version:
+        return "remove", f" {old}".rstrip() + " (its configuration stays)"
+    new = visible(becomes.version)
+    if not old:
+        return "install", f" {new}{' (automatic)' if becomes.auto else ''}"
+    if old != new:
+        return "change", f" {old} to {new}"
+    assert isinstance(was, Package)
+    marks = [
+        word
+        for word, is_changed in (
+            ("automatic" if becomes.auto else "manual", was.auto != becomes.auto),
+            ("held" if becomes.hold else "not held", was.hold != becomes.hold),
+        )
+        if is_changed
+    ]
+    return "mark" if marks else "keep", f" {new}{' as ' + ' and '.join(marks) if marks else ''}"

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from aquiline.host.objects import Enablement, FileObject, SpecialType, sha256
+from aquiline.host.objects import At, Enablement, FileObject, SpecialType, sha256
 
 # ---- content ------------------------------------------------------------------------------------------------------
 
@@ -218,11 +218,18 @@ class SetUnit(Kind, frozen=True, tag="set_unit", kw_only=True):
 
 
 class SetPackages(Kind, frozen=True, tag="set_packages", kw_only=True):
-    """Install and remove packages in one transaction of the host's package manager."""
+    """Install, change and remove packages in one transaction of the host's package manager.
 
-    #: Name to version.
+    Either a request, which the manager's own simulation makes exact when it is planned: the step's `after` names every
+    package that is touched. Or exact from the start, which is what undo is made of.
+    """
+
+    #: The request: name to version; an empty version is any, the newest where none is installed.
     install: tuple[tuple[str, str], ...] = ()
     remove: tuple[str, ...] = ()
+    #: Every package it touches as it leaves it; and the files, units and account entries that are to be as given once
+    #: the packages' own scripts have run.
+    leaves: tuple[At, ...] = ()
 
 
 # ---- commands -----------------------------------------------------------------------------------------------------

@@ -41,10 +41,10 @@ from aquiline.changes.kinds import (
     WriteFile,
 )
 from aquiline.changes.redact import is_known_secret, is_secret_content
-from aquiline.changes.steps import Step
+from aquiline.changes.steps import Cause, Step, Undo
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, StepFailed
-from aquiline.host.naming import observe
-from aquiline.host.objects import Absent, At, Directory, Object, RegularFile, Unit, file_object
+from aquiline.host.naming import is_path, observe
+from aquiline.host.objects import ABSENT, Absent, At, Directory, Object, Package, RegularFile, Unit, file_object
 from aquiline.host.protocol import Command, Completed, Host, Reading, Staged
 
 #: Runs a Python script whose text and arguments come by standard input, so that no process list shows them.
@@ -474,15 +474,6 @@ def foresee_unit(change: SetUnit, after: Sequence[At], host: Host) -> None:
             host.units.set_active(change.unit, at.object.active == "active")
 
 
-def perform_packages(change: SetPackages, host: Host) -> Performed:
-    """Run a package transaction."""
-    try:
-        host.packages.transact(dict(change.install), change.remove)
-    except AquilineError as error:
-        return Performed("failed", error=error)
-    return Performed("done")
-
-
 def perform_validation(
     change: Validate, host: Reading, write_copy: Callable[[bytes], str], content: bytes
 ) -> Performed:
@@ -513,7 +504,7 @@ def _with_observed(step: Step, performed: Performed, host: Host) -> Performed:
     return msgspec.structs.replace(performed, observed=observed)
 
 
-def perform_alone(step: Step, host: Host) -> Performed:
+def perform_alone(step: Step, host: Host, preimages: Preimages) -> Performed:
     """Perform a step that no batch may hold."""
     change = step.change
     match change:
@@ -524,6 +515,80 @@ def perform_alone(step: Step, host: Host) -> Performed:
         case SetUnit():
             return _with_observed(step, perform_unit(step, host), host)
         case SetPackages():
-            return _with_observed(step, perform_packages(change, host), host)
+            return perform_packages(step, host, preimages)
         case _:
             raise HostError(f"not a step to be performed alone: {change}")
+
+
+# ---- packages -----------------------------------------------------------------------------------------------------
+
+
+def package_targets(objects: Iterable[At]) -> dict[str, Package | Absent]:
+    """Return what packages are to become, by name; what is no package is left out."""
+    return {
+        at.path.removeprefix("package:"): at.object
+        for at in objects
+        if at.path.startswith("package:") and isinstance(at.object, Package | Absent)
+    }
+
+
+def perform_packages(step: Step, host: Host, preimages: Preimages) -> Performed:
+    """Run a transaction of packages; then put what is around them to where the step says that it leaves it."""
+    targets = package_targets(step.after)
+    try:
+        changed = {name: one for name, one in targets.items() if host.packages.installed().get(name, ABSENT) != one}
+        output = host.packages.transact(changed) if changed else ""
+        around = [at for at in step.after if not at.path.startswith("package:")]
+        output += "".join(_restore_around(around, host, preimages, f"packages-{step.number}"))
+    except AquilineError as error:
+        return Performed("failed", error=error)
+    return Performed("done", output=output)
+
+
+def _restore_around(objects: Sequence[At], host: Host, preimages: Preimages, label: str) -> Iterator[str]:
+    """Put files and units to a state, whatever the packages' own scripts made of them; yield what stays."""
+    files = [at for at in objects if is_path(at.path)]
+    gone = [at for at in files if isinstance(at.object, Absent)]
+    directories = [at for at in files if isinstance(at.object, Directory)]
+    for at in sorted(gone, key=lambda one: one.path, reverse=True):
+        if isinstance(host.observe(at.path), Directory) and host.names(at.path):
+            yield f"{at.path} stays: it is not empty\n"
+            continue
+        host.remove(at.path)
+    others = [at for at in files if at not in gone and at not in directories]
+    for wave in (sorted(directories, key=lambda one: one.path), others):
+        steps = [_restoring(number, at, host) for number, at in enumerate(wave) if not _is_exactly(host, at)]
+        for one, performed in perform_files(steps, host, preimages, lambda one: f"{label}-{one.number}"):
+            if performed.error is not None:
+                raise HostError(f"{one.after[0].path} cannot be restored: {performed.error.message}")
+    host.sync_directories({posixpath.dirname(at.path) for at in gone})
+    restore_directory_times(
+        {at.path: at.object.metadata.mtime_ns for at in directories if isinstance(at.object, Directory)}, host
+    )
+    yield from _restore_units([at for at in objects if at.path.startswith("unit:")], host)
+
+
+def _restoring(number: int, at: At, host: Reading) -> Step:
+    restore = Restore(path=at.path, object=file_object(at))
+    before = (At(at.path, host.observe(at.path)),)
+    return Step(number, "", "", restore, "", Cause("undo"), before, (at,), Undo("exact", "", ()))
+
+
+def _is_exactly(host: Reading, at: At) -> bool:
+    found = host.observe(at.path)
+    return found == at.object
+
+
+def _restore_units(objects: Sequence[At], host: Host) -> Iterator[str]:
+    """Start and stop units as they were; whether they are enabled is links in /etc, which are back already."""
+    if host.offline or not objects:
+        return
+    host.units.daemon_reload()
+    for at in objects:
+        found = observe(host, at.path)
+        unit = at.path.removeprefix("unit:")
+        if isinstance(at.object, Unit) and isinstance(found, Unit) and found.active != at.object.active:
+            if at.object.active in ("active", "inactive"):
+                host.units.set_active(unit, at.object.active == "active")
+            else:
+                yield f"{unit} is {found.active}, was {at.object.active}\n"

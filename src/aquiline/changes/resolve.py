@@ -10,7 +10,7 @@ from typing import assert_never
 
 import msgspec
 
-from aquiline.changes.describe import describe, describe_undo
+from aquiline.changes.describe import describe, describe_packages, describe_undo
 from aquiline.changes.kinds import (
     Change,
     CommandUndo,
@@ -394,21 +394,29 @@ def _refuse_unmaskable(unit: str, host: Reading) -> None:
 
 
 def _resolve_packages(change: SetPackages, host: Reading) -> Effect | None:
-    installed = host.packages.installed()
-    missing = tuple((name, version) for name, version in change.install if installed.get(name) != version)
-    surplus = tuple(name for name in change.remove if name in installed)
-    if not missing and not surplus:
+    if change.leaves:
+        leaves = change.leaves
+    else:
+        becoming = host.packages.simulate(dict(change.install), change.remove)
+        leaves = tuple(At(package_name(name), one) for name, one in becoming.items())
+    before = tuple(At(at.path, observe(host, at.path)) for at in leaves)
+    if all(same_but_times(one.object, at.object) for one, at in zip(before, leaves, strict=True)):
         return None
-    back = SetPackages(
-        install=tuple(sorted((name, installed[name]) for name in {*surplus, *dict(missing)} if name in installed)),
-        remove=tuple(name for name, _ in missing if name not in installed),
-    )
-    touched = sorted({*dict(missing), *surplus})
-    after = {**installed, **dict(missing)}
-    return Effect(
-        tuple(At(package_name(name), observe(host, package_name(name))) for name in touched),
-        tuple(At(package_name(name), ABSENT if name in surplus else Package(after[name])) for name in touched),
-        Undo("exact", describe(back), (back,)),
+    back = SetPackages(leaves=before)
+    undo = Undo("exact", describe_packages(leaves, before), (back,))
+    lacking = host.packages.lacking(_versions(before))
+    if lacking:
+        listed = ", ".join(f"{name} {version}" for name, version in lacking)
+        undo = Undo("irreversible", "nothing", (), f"can be had nowhere any more: {listed}")
+    return Effect(before, leaves, undo)
+
+
+def _versions(objects: tuple[At, ...]) -> tuple[tuple[str, str], ...]:
+    """Return name and version of the packages that are installed among `objects`."""
+    return tuple(
+        (at.path.removeprefix("package:"), at.object.version)
+        for at in objects
+        if isinstance(at.object, Package) and at.object.version
     )
 
 

@@ -22,7 +22,7 @@ from typing import Literal
 import msgspec
 
 from aquiline.changes.canonical import encode
-from aquiline.changes.kinds import CopyOf, Inline, MakeDirectory, Reaction, Restore, SetUnit, Validate
+from aquiline.changes.kinds import CopyOf, Inline, MakeDirectory, Reaction, Restore, SetPackages, SetUnit, Validate
 from aquiline.changes.perform import (
     FILE_KINDS,
     REACTION_KINDS,
@@ -32,6 +32,7 @@ from aquiline.changes.perform import (
     keeps_inode,
     label_of,
     let_go_of_inode,
+    package_targets,
     perform_alone,
     perform_files,
     perform_validation,
@@ -40,11 +41,12 @@ from aquiline.changes.resolve import KEPT_INODE
 from aquiline.changes.scratch import Scratch
 from aquiline.changes.steps import Plan, Step
 from aquiline.errors import AquilineError, Interrupted, PlanStale
+from aquiline.execution import aftermath
 from aquiline.execution.recovery import observed_after, taken_back_by, what_became_of
 from aquiline.execution.space import refuse_without_room, restored_files
 from aquiline.host import unitfiles
 from aquiline.host.naming import is_path, observe
-from aquiline.host.objects import Absent, Directory, Object, RegularFile, Symlink, same_but_times
+from aquiline.host.objects import Absent, Directory, Object, Package, RegularFile, Symlink, same_but_times
 from aquiline.host.protocol import Host
 from aquiline.journal.preimages import PreimageStore
 from aquiline.journal.records import Intent, NewDebt, Outcome, PreimageReference
@@ -132,6 +134,7 @@ class Executor:
         self._half_way = half_way
         try:
             refuse_without_room(list(batches(steps)), self._host.root, self._state.path)
+            self._fetch(steps)
         except AquilineError as error:
             return Ended("failed", None, error)
         for step in steps:
@@ -211,6 +214,8 @@ class Executor:
     def _capture(self, batch: Sequence[Step]) -> None:
         """Keep what the undo of these steps will need."""
         for step in batch:
+            if isinstance(step.change, SetPackages):
+                self._surroundings(step)
             if step.undo.class_ != "exact" or step.number in self._half_way:
                 continue
             for change in step.undo.changes:
@@ -259,6 +264,8 @@ class Executor:
     def _new_directories(self, batch: Sequence[Step]) -> Iterator[tuple[str, int]]:
         """Return the directories that this batch is the first to change, or changes entries in, with their times."""
         for step in batch:
+            if isinstance(step.change, SetPackages):
+                yield from aftermath.directories(step, self._host)
             own = [at.path for at in step.before if isinstance(at.object, Directory)]
             for path in (*own, *self._parents(step)):
                 if path in self._directories:
@@ -294,7 +301,9 @@ class Executor:
         (step,) = batch
         if isinstance(step.change, Validate):
             return [(step, self._validate(step.change))]
-        return [(step, perform_alone(step, self._host))]
+        if isinstance(step.change, SetPackages):
+            return [(step, self._perform_packages(step))]
+        return [(step, perform_alone(step, self._host, self._preimages))]
 
     def _validate(self, change: Validate) -> Performed:
         assert isinstance(change.content, Inline)
@@ -340,6 +349,40 @@ class Executor:
             return ()
         wanted = encode(step.change)
         return tuple(debt.id for debt in self._journal.debts() if encode(debt.reaction) == wanted)
+
+    # ---- packages -------------------------------------------------------------------------------------------------
+
+    def _fetch(self, steps: Sequence[Step]) -> None:
+        """Keep the files of all package versions that these steps, their undo and its undo need."""
+        wanted: set[tuple[str, str]] = set()
+        for step in steps:
+            if isinstance(step.change, SetPackages):
+                needed = step.before if step.undo.class_ == "exact" else ()
+                wanted |= {
+                    (name, one.version)
+                    for each in (needed, step.after)
+                    for name, one in package_targets(each).items()
+                    if isinstance(one, Package) and one.version
+                }
+        if wanted:
+            self._host.packages.fetch(sorted(wanted))
+
+    def _surroundings(self, step: Step) -> aftermath.Surroundings:
+        found = aftermath.captured(step, self._run, self._state) if step.number in self._half_way else None
+        return found or aftermath.capture(step, self._run, self._host, self._preimages, self._state)
+
+    def _perform_packages(self, step: Step) -> Performed:
+        """Run a transaction; what it did besides is in the undo and the journal before it is called done."""
+        performed = perform_alone(step, self._host, self._preimages)
+        surroundings = aftermath.captured(step, self._run, self._state)
+        if surroundings is None:
+            return performed
+        found = aftermath.aftermath(surroundings, self._host)
+        aftermath.record(step, found, self._run, self._journal, self._script)
+        aftermath.forget(step, self._run, self._state)
+        lines = "".join(f"{line}\n" for line in found.lines)
+        observed = aftermath.observed_with(step, found, self._host)
+        return msgspec.structs.replace(performed, observed=observed, output=lines + performed.output)
 
 
 def batches(steps: Sequence[Step]) -> Iterator[Sequence[Step]]:

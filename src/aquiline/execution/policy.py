@@ -4,7 +4,8 @@
 
     forbidden_paths = ["/etc/shadow", "/boot"]     # never changed, nor anything below
     never_undo = ["/etc/krb5.keytab"]              # rotated keys: undo leaves them (R29)
-    never_downgrade = ["linux-image-*", "libc6"]
+    never_downgrade = ["linux-image-*", "libc6"]   # packages, by shell patterns
+    irreversible_downgrade = ["postgresql-*"]      # packages whose data an older version cannot read
     irreversible = "refuse"                        # or "allow": needs no --allow-irreversible
     runs_per_hour = 12                             # 0 is no limit
     freeze = ""                                    # a reason: no run starts
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import stat
 import tomllib
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
@@ -24,12 +26,22 @@ from aquiline.errors import AquilineError
 POLICY_FILE = "etc/aquiline/policy.toml"
 
 
+#: Packages whose newer versions change their data on disk so that older ones cannot read it.
+DATABASES = (
+    "cassandra*", "elasticsearch*", "influxdb*", "mariadb-server*", "mongodb-server*", "mongodb-org-server*",
+    "mysql-server*", "mysql-community-server*", "opensearch*", "postgresql-[0-9]*", "postgresql-server*", "slapd",
+    "389-ds-base",
+)  # fmt: skip
+
+
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What this host allows, whoever asks."""
 
     forbidden_paths: tuple[str, ...] = ()
     never_undo: tuple[str, ...] = ()
     never_downgrade: tuple[str, ...] = ()
+    #: Upgrading one of these is shown as irreversible. Given, it takes the place of this list.
+    irreversible_downgrade: tuple[str, ...] = DATABASES
     irreversible: Literal["refuse", "allow"] = "refuse"
     runs_per_hour: int = 0
     freeze: str = ""
@@ -42,6 +54,21 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def is_never_undone(self, path: str) -> bool:
         """Return whether undo leaves `path` as it is."""
         return bool(_above(path, self.never_undo))
+
+    def is_never_downgraded(self, package: str) -> bool:
+        """Return whether this package must not get an older version."""
+        return _matches(package, self.never_downgrade)
+
+    def why_not_downgraded(self, package: str) -> str:
+        """Return why undo must not give this package back an older version; empty where it may."""
+        if self.is_never_downgraded(package):
+            return "it is in never_downgrade"
+        return "its data cannot be read by an older version" if _matches(package, self.irreversible_downgrade) else ""
+
+
+def _matches(package: str, patterns: tuple[str, ...]) -> bool:
+    bare = package.partition(":")[0].partition("=")[0]
+    return any(fnmatchcase(bare, pattern) for pattern in patterns)
 
 
 def _above(path: str, listed: tuple[str, ...]) -> str:

@@ -20,6 +20,7 @@ from aquiline.changes.kinds import (
     Restore,
     RunCommand,
     RunScript,
+    SetPackages,
     SetUnit,
     WriteFile,
 )
@@ -37,7 +38,7 @@ from aquiline.changes.perform import (
 from aquiline.changes.steps import Step
 from aquiline.errors import NotPossibleHere
 from aquiline.host.naming import observe
-from aquiline.host.objects import Absent, At, Metadata, Object, RegularFile, System, Unit, same_but_times
+from aquiline.host.objects import Absent, At, Metadata, Object, Package, RegularFile, System, Unit, same_but_times
 from aquiline.host.protocol import Host, Reading
 from aquiline.journal.records import Outcome, StepName, StepRecord
 from aquiline.journal.store import Journal
@@ -114,6 +115,8 @@ def what_became_of(step: Step, host: Reading, preimages: Preimages) -> tuple[Ver
         return _what_became_of_link(step.change, host)
     if isinstance(step.change, SetUnit):
         return _what_became_of_unit(step, host)
+    if isinstance(step.change, SetPackages):
+        return _what_became_of_packages(step, host)
     found, after = observe(host, step.after[0].path), step.after[0].object
     is_before = all(_alike(observe(host, at.path), at.object) for at in step.before)
     is_after = all(_alike(observe(host, at.path), at.object) for at in step.after)
@@ -173,6 +176,26 @@ def _what_became_of_unit(step: Step, host: Reading) -> tuple[Verdict, str]:
 _NOT_DONE: tuple[Verdict, str] = ("not-done", "what it replaces is still there")
 #: States of a unit that is being started or stopped, or could not be.
 _BETWEEN = ("activating", "deactivating", "failed")
+
+
+def _what_became_of_packages(step: Step, host: Reading) -> tuple[Verdict, str]:
+    """Decide a transaction: every state on the way can be taken up, whatever marks are set already."""
+    host.packages.wait()
+    found = [observe(host, at.path) for at in step.after]
+    is_before = all(_alike(one, at.object) for one, at in zip(found, step.before, strict=True))
+    if all(_alike(one, at.object) for one, at in zip(found, step.after, strict=True)):
+        return "done", "what it makes is there"
+    if is_before:
+        return "not-done", "what it replaces is still there"
+    for one, old, new in zip(found, step.before, step.after, strict=True):
+        expected = (_version(old.object), _version(new.object))
+        if isinstance(one, Package) and one.status in ("installed", "config-files") and _version(one) not in expected:
+            return "in-doubt", f"{new.path} is neither what it was nor what it was to become"
+    return "half-way", "it is on its way from what it was to what it is to become"
+
+
+def _version(found: Object) -> str:
+    return found.version if isinstance(found, Package) else ""
 
 
 # ---- half way -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from aquiline.changes.kinds import FileChange, MakeHardlink, Move, Restore
+from aquiline.changes.kinds import FileChange, MakeHardlink, Move, Restore, SetPackages
 from aquiline.changes.perform import FILE_KINDS, keeps_inode
 from aquiline.changes.steps import Step
 from aquiline.host.objects import Absent, Directory, Object, RegularFile
@@ -57,6 +57,8 @@ def restored_files(step: Step) -> Iterator[RegularFile]:
     """Return the files whose content the exact undo of `step` puts back."""
     if step.undo.class_ == "exact" and not keeps_inode(step):
         for change in step.undo.changes:
+            if isinstance(change, SetPackages):
+                yield from (at.object for at in change.leaves if isinstance(at.object, RegularFile))
             if isinstance(change, Restore) and isinstance(change.object, RegularFile):
                 yield change.object
 

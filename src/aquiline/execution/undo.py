@@ -17,7 +17,7 @@ from merge3 import Merge3
 
 from aquiline import __version__
 from aquiline.changes.compare import differences
-from aquiline.changes.describe import describe, describe_undo
+from aquiline.changes.describe import describe, describe_step, describe_undo
 from aquiline.changes.digests import digests
 from aquiline.changes.kinds import (
     Change,
@@ -33,13 +33,21 @@ from aquiline.changes.kinds import (
     Stored,
     WriteFile,
 )
-from aquiline.changes.perform import OPAQUE_KINDS, REACTION_KINDS, STATE_KINDS, Preimages, foresee_unit, probe_says_yes
+from aquiline.changes.perform import (
+    OPAQUE_KINDS,
+    REACTION_KINDS,
+    STATE_KINDS,
+    Preimages,
+    foresee_unit,
+    package_targets,
+    probe_says_yes,
+)
 from aquiline.changes.resolve import KEPT_INODE, resolve
 from aquiline.changes.steps import Cause, Coverage, Plan, Step, Undo, UndoClass
 from aquiline.changes.text import text_of
 from aquiline.errors import AquilineError, HostError
 from aquiline.execution.recovery import what_became_of
-from aquiline.host.naming import observe
+from aquiline.host.naming import is_path, observe
 from aquiline.host.objects import (
     ABSENT,
     Absent,
@@ -204,9 +212,9 @@ class _UndoPlanner:
                 verdict, why = what_became_of(step, self._overlay, self._preimages)
             except AquilineError as error:
                 verdict, why = "in-doubt", error.message
-            if verdict == "not-done":
+            if verdict == "not-done" and record.amended is None:
                 return
-            if verdict != "half-way":
+            if verdict != "half-way" and record.amended is None:
                 self._stay(record, f"it failed, and {why}")
                 return
         elif isinstance(step.change, STATE_KINDS) and not self._may_touch(record):
@@ -257,7 +265,7 @@ class _UndoPlanner:
                 component=record.component,
                 task=record.known.task,
                 change=change,
-                description=describe(change, effect.before[0].object if effect.before else None),
+                description=describe_step(change, effect.before, effect.after),
                 cause=Cause("undo", record.description, (), record.run, record.number),
                 before=effect.before,
                 after=effect.after,
@@ -281,6 +289,9 @@ class _UndoPlanner:
 
     def _lost_content(self, change: Change) -> str:
         """Return why the content that `change` puts back cannot be had; empty where it can, or none is needed."""
+        if isinstance(change, SetPackages):
+            restores = (Restore(path=at.path, object=file_object(at)) for at in change.leaves if is_path(at.path))
+            return next(filter(None, map(self._lost_content, restores)), "")
         if not isinstance(change, Restore) or change.kept or not isinstance(change.object, RegularFile):
             return ""
         digest = change.object.sha256
@@ -298,9 +309,10 @@ class _UndoPlanner:
             foresee_unit(change, after, self._overlay)
             return
         if isinstance(change, SetPackages):
-            self._overlay.packages.transact(dict(change.install), change.remove)
-            return
+            self._overlay.packages.transact(package_targets(after))
         for at in after:
+            if not is_path(at.path):
+                continue
             self._overlay.remember(at.path, file_object(at), self._source(change, at.object))
 
     def _source(self, change: Change, wanted: Object) -> bytes | Callable[[], Iterator[bytes]] | None:
@@ -316,7 +328,12 @@ class _UndoPlanner:
         """Whether everything the step left is still so, or somebody said what to do about it."""
         unchanged = {at.path for at in record.known.before if at in record.known.after}
         left = {at.path: at.object for at in (*record.known.after, *record.observed) if at.path not in unchanged}
-        restores = {at.path: at.object for at in record.known.before}
+        restores = {at.path: at.object for at in record.known.before} | {
+            at.path: at.object
+            for change in record.undo.changes
+            if isinstance(change, SetPackages)
+            for at in change.leaves
+        }
         skipped = [path for path in left if self._choices.of(path) == "skip"]
         if skipped:
             self._stay(record, f"skipped: {', '.join(skipped)}", chosen=True)

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, NoReturn
 
 import msgspec
 
 from aquiline.errors import HostError
-from aquiline.host.objects import Enablement, FileObject, Metadata, Present, RegularFile, Status, sha256
+from aquiline.host.objects import (
+    Absent,
+    Enablement,
+    FileObject,
+    Metadata,
+    Package,
+    Present,
+    RegularFile,
+    Status,
+    sha256,
+)
 from aquiline.host.protocol import Accounts, Command, Completed, Host, Packages, Staged, Units, UnitState
 
 
@@ -103,7 +113,7 @@ class FaultyHost:
 
     def stage(self, path: str, wanted: Present, content: Iterable[bytes] | None, label: str) -> Staged:
         what = f"stage {path}"
-        if self._tears_now and isinstance(wanted, RegularFile):
+        if self.tears_now and isinstance(wanted, RegularFile):
             half = _half(content or ())
             torn = msgspec.structs.replace(wanted, size=len(half), sha256=sha256(half))
             self.base.stage(path, torn, [half], label)
@@ -123,7 +133,7 @@ class FaultyHost:
             self.base.discard(path, label)
 
     def write_in_place(self, path: str, content: Iterable[bytes], metadata: Metadata) -> FileObject:
-        if self._tears_now:
+        if self.tears_now:
             self.base.write_in_place(path, [_half(content)], metadata)
         with self.effect(f"write in place {path}"):
             return self.base.write_in_place(path, content, metadata)
@@ -188,7 +198,8 @@ class FaultyHost:
         return self.base
 
     @property
-    def _tears_now(self) -> bool:
+    def tears_now(self) -> bool:
+        """Whether the next effect is the one to be torn."""
         return not self._dead and self._when == "torn" and self.count() + 1 == self._fault_at
 
     def _refuse_if_dead(self) -> None:
@@ -241,12 +252,44 @@ class _FaultyPackages:
         self._host = host
         self._base = base
 
-    def installed(self) -> Mapping[str, str]:
+    @property
+    def manager(self) -> str:
+        return self._base.manager
+
+    def surplus(self, named: Collection[str]) -> tuple[str, ...]:
+        return self._base.surplus(named)
+
+    def installed(self) -> Mapping[str, Package]:
         return self._base.installed()
 
-    def transact(self, install: Mapping[str, str], remove: Sequence[str]) -> None:
-        with self._host.effect(f"install {' '.join(install)} remove {' '.join(remove)}"):
-            self._base.transact(install, remove)
+    def simulate(self, install: Mapping[str, str], remove: Collection[str]) -> Mapping[str, Package | Absent]:
+        return self._base.simulate(install, remove)
+
+    def lacking(self, wanted: Collection[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        return self._base.lacking(wanted)
+
+    def contents(self, name: str, version: str) -> tuple[str, ...] | None:
+        return self._base.contents(name, version)
+
+    def configuration(self, names: Collection[str]) -> tuple[str, ...]:
+        return self._base.configuration(names)
+
+    def is_older(self, version: str, other: str) -> bool:
+        return self._base.is_older(version, other)
+
+    def wait(self) -> None:
+        self._base.wait()
+
+    def fetch(self, wanted: Collection[tuple[str, str]]) -> None:
+        with self._host.effect(f"fetch {' '.join(name for name, _ in wanted)}"):
+            self._base.fetch(wanted)
+
+    def transact(self, targets: Mapping[str, Package | Absent]) -> str:
+        if self._host.tears_now:
+            half = list(targets.items())[: len(targets) // 2]
+            self._base.transact(dict(half))
+        with self._host.effect(f"transact {' '.join(targets)}"):
+            return self._base.transact(targets)
 
 
 def _half(content: Iterable[bytes]) -> bytes:

@@ -6,7 +6,7 @@ A file is called by its path. What is not in the file tree is called by its kind
 
 from __future__ import annotations
 
-from aquiline.host.objects import ABSENT, Object, Package, Unit
+from aquiline.host.objects import ABSENT, Object, Unit
 from aquiline.host.protocol import Reading
 
 
@@ -35,7 +35,6 @@ def observe(host: Reading, name: str) -> Object:
             state = host.units.state(rest)
             return Unit(state.enabled, state.active) if state.exists else ABSENT
         case "package":
-            version = host.packages.installed().get(rest)
-            return Package(version) if version is not None else ABSENT
+            return host.packages.installed().get(rest, ABSENT)
         case _:
             raise ValueError(f"there is no kind of object {kind!r}: {name}")

@@ -9,14 +9,14 @@ A modification time of 0 says *when it runs*: the overlay has no clock, so that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
 from aquiline.errors import HostError, UnknownUntilRun
 from aquiline.host import unitfiles, unitlinks
 from aquiline.host.accounts import numbers
-from aquiline.host.objects import ABSENT, Enablement, FileObject, RegularFile
+from aquiline.host.objects import ABSENT, Absent, Enablement, FileObject, Package, RegularFile
 from aquiline.host.protocol import Accounts, Command, Completed, Packages, Reading, Units, UnitState
 from aquiline.host.tree import Inode, Tree, Undone
 from aquiline.host.unitfiles import SEARCHED, template_of
@@ -241,25 +241,79 @@ class _OverlayUnits:
 
 
 class _OverlayPackages:
-    """The package set as it will be."""
+    """Packages as they will be."""
 
     def __init__(self, base: Reading, undone: Undone, recorded: Callable[[str], None]) -> None:
         self._base = base
         self._undone = undone
         self._recorded = recorded
-        #: Name to version, None where it will have been removed.
-        self._changed: dict[str, str | None] = {}
+        #: What each package will have become.
+        self._changed: dict[str, Package | Absent] = {}
         self.tainted: dict[str, str] = {}
 
-    def installed(self) -> Mapping[str, str]:
+    @property
+    def manager(self) -> str:
+        return self._base.packages.manager
+
+    def surplus(self, named: Collection[str]) -> tuple[str, ...]:
+        """Return what the base says, as far as it will still be there."""
+        now = self.installed()
+        return tuple(name for name in self._base.packages.surplus(named) if name in now and now[name].version)
+
+    def installed(self) -> Mapping[str, Package]:
         self._recorded("packages")
         for name, because in self.tainted.items():
             raise UnknownUntilRun(f"whether package {name} is installed", because=because)
-        found: dict[str, str | None] = {**self._base.packages.installed(), **self._changed}
-        return {name: version for name, version in sorted(found.items()) if version is not None}
+        found: dict[str, Package | Absent] = {**self._base.packages.installed(), **self._changed}
+        return {name: one for name, one in sorted(found.items()) if isinstance(one, Package)}
 
-    def transact(self, install: Mapping[str, str], remove: Sequence[str]) -> None:
-        for name in remove:
-            self._undone.assign(self._changed, name, None)
-        for name, version in install.items():
-            self._undone.assign(self._changed, name, version)
+    def simulate(self, install: Mapping[str, str], remove: Collection[str]) -> Mapping[str, Package | Absent]:
+        """Ask the base for all that is pending together with this, and leave out what is pending already."""
+        now = self.installed()
+        pending = {name: one.version for name, one in self._changed.items() if isinstance(one, Package) and one.version}
+        gone = {name for name, one in self._changed.items() if name not in pending}
+        asked = {name: version or (now[name].version if name in now else "") for name, version in install.items()}
+        wanted = {name: version for name, version in {**pending, **asked}.items() if name not in remove}
+        outcome = self._base.packages.simulate(wanted, {*(gone - wanted.keys()), *remove})
+        return {
+            name: self._marked(name, one, install) for name, one in outcome.items() if not _is_same(now.get(name), one)
+        }
+
+    def _marked(self, name: str, one: Package | Absent, install: Mapping[str, str]) -> Package | Absent:
+        """Return `one` with the marks that it has already, or that being asked for gives it."""
+        if isinstance(one, Absent) or not one.version:
+            return one
+        now = self.installed().get(name)
+        is_new = now is None or not now.version
+        auto = name not in install if is_new or now is None else now.auto
+        return msgspec.structs.replace(one, auto=auto, hold=now is not None and now.hold)
+
+    def lacking(self, wanted: Collection[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        return self._base.packages.lacking(wanted)
+
+    def fetch(self, wanted: Collection[tuple[str, str]]) -> None:
+        """Do nothing: what would be kept changes nothing that anybody sees."""
+
+    def contents(self, name: str, version: str) -> tuple[str, ...] | None:
+        return self._base.packages.contents(name, version)
+
+    def configuration(self, names: Collection[str]) -> tuple[str, ...]:
+        return self._base.packages.configuration(names)
+
+    def is_older(self, version: str, other: str) -> bool:
+        return self._base.packages.is_older(version, other)
+
+    def wait(self) -> None:
+        """Do nothing: nobody else changes what is pretended."""
+
+    def transact(self, targets: Mapping[str, Package | Absent]) -> str:
+        for name, one in targets.items():
+            self._undone.assign(self._changed, name, one)
+        return ""
+
+
+def _is_same(now: Package | None, then: Package | Absent) -> bool:
+    """Whether a package stays what it is; marks aside, which no simulation knows of what is pending."""
+    if now is None or isinstance(then, Absent):
+        return now is None and isinstance(then, Absent)
+    return (now.version, now.status) == (then.version, then.status)

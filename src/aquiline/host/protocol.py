@@ -15,12 +15,12 @@ promised to survive a power cut before `sync` and `sync_directories` returned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
-from aquiline.host.objects import Enablement, FileObject, Metadata, Present, Status
+from aquiline.host.objects import Absent, Enablement, FileObject, Metadata, Package, Present, Status
 
 
 class Command(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,10 +99,64 @@ class Units(Protocol):
 
 
 class Packages(Protocol):
-    """Installed packages of a host. Every method may raise `NotPossibleHere`."""
+    """Packages of a host, by name (`Package` says how they are named). Every method may raise `NotPossibleHere`."""
 
-    def installed(self) -> Mapping[str, str]: ...
-    def transact(self, install: Mapping[str, str], remove: Sequence[str]) -> None: ...
+    @property
+    def manager(self) -> str:
+        """The package manager: ``apt``, ``dnf``; empty where it is pretended."""
+        ...
+
+    def installed(self) -> Mapping[str, Package]:
+        """Return every package that the package manager knows, sorted; those with nothing but configuration left too.
+
+        MUST be the truth after a crash of the package manager as well.
+        """
+        ...
+
+    def simulate(self, install: Mapping[str, str], remove: Collection[str]) -> Mapping[str, Package | Absent]:
+        """Return what each package would become that would be touched, dependencies included, as its manager says.
+
+        `install` gives a version to each name; empty: stay at whatever is installed, else the newest. MUST raise
+        `HostError` where the manager refuses.
+        """
+        ...
+
+    def surplus(self, named: Collection[str]) -> tuple[str, ...]:
+        """Return the installed packages that are neither `named` nor needed by those, nor what every host needs."""
+        ...
+
+    def lacking(self, wanted: Collection[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        """Return those names and versions that can be had nowhere: not kept, not in a cache, not in a repository."""
+        ...
+
+    def fetch(self, wanted: Collection[tuple[str, str]]) -> None:
+        """Keep the files of these names and versions, durably, for undo and redo; raise `HostError` where it cannot."""
+        ...
+
+    def contents(self, name: str, version: str) -> tuple[str, ...] | None:
+        """Return the paths, directories too, that a package brings; None where nobody can tell without fetching it."""
+        ...
+
+    def configuration(self, names: Collection[str]) -> tuple[str, ...]:
+        """Return the paths of the configuration files of installed packages."""
+        ...
+
+    def wait(self) -> None:
+        """Return once nobody is changing packages; MUST raise `HostError`, naming who, after some minutes."""
+        ...
+
+    def transact(self, targets: Mapping[str, Package | Absent]) -> str:
+        """Bring exactly these packages to exactly these states, and no other; return what was printed.
+
+        Takes up what an interrupted or failed transaction left. Configuration files that are there stay. MUST raise
+        `HostError` where the manager would touch more than `targets`, then with nothing changed, and where a script of
+        a package fails or the outcome is another than `targets`, whatever the manager says.
+        """
+        ...
+
+    def is_older(self, version: str, other: str) -> bool:
+        """Return whether the package manager would call going from `other` to `version` a downgrade."""
+        ...
 
 
 class Accounts(Protocol):

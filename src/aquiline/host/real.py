@@ -16,8 +16,8 @@ from aquiline.host import commands
 from aquiline.host.accounts import RootAccounts
 from aquiline.host.kept import Keeping
 from aquiline.host.labels import PolicyLabels
+from aquiline.host.packages import RootPackages
 from aquiline.host.protocol import Command, Completed
-from aquiline.host.services import RootPackages
 from aquiline.host.systemd import RootUnits
 
 
@@ -26,11 +26,19 @@ class RealHost(Keeping):
 
     Use it as a context manager, or `close` it: it keeps descriptors of recent directories, which hold their file
     systems busy (`forget_directories` lets go of them). Effects on network file systems and automount points raise
-    `HostError` unless `allow_network_filesystems`. Inodes are kept in the folder `kept`. Raise `HostError` where `root`
+    `HostError` unless `allow_network_filesystems`. Inodes are kept in the folder `kept`, files of
+    packages in `packages`. Raise `HostError` where `root`
     is no directory.
     """
 
-    def __init__(self, root: str = "/", *, kept: Path | None = None, allow_network_filesystems: bool = False) -> None:
+    def __init__(
+        self,
+        root: str = "/",
+        *,
+        kept: Path | None = None,
+        packages: Path | None = None,
+        allow_network_filesystems: bool = False,
+    ) -> None:
         super().__init__(root, kept=kept, allow_network_filesystems=allow_network_filesystems)
         self._root = os.path.abspath(root)
         self._offline = not os.path.samestat(os.stat(root), os.stat("/"))
@@ -38,7 +46,7 @@ class RealHost(Keeping):
             self._labels = PolicyLabels()
         self._accounts = RootAccounts(self)
         self._units = RootUnits(self)
-        self._packages = RootPackages()
+        self._packages = RootPackages(self, str(packages) if packages is not None else "")
 
     @property
     def root(self) -> str:

@@ -14,7 +14,7 @@ It promises nothing about durability, and its commands do what the test says the
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Self
 
 import msgspec
@@ -23,16 +23,19 @@ from aquiline.errors import HostError, NotPossibleHere
 from aquiline.host import drawing
 from aquiline.host.accounts import numbers
 from aquiline.host.objects import (
+    ABSENT,
     Absent,
     Directory,
     Enablement,
     Metadata,
+    Package,
     Present,
     RegularFile,
     Special,
     Symlink,
     sha256,
 )
+from aquiline.host.packages.versions import is_older_deb
 from aquiline.host.protocol import Accounts, Command, Completed, UnitState
 from aquiline.host.tree import Inode, Tree
 
@@ -56,6 +59,7 @@ class SimulatedHost(Tree):
         commands: Mapping[tuple[str, ...], Completed | Action] | None = None,
         units: Mapping[str, UnitState] | None = None,
         packages: Mapping[str, str] | None = None,
+        offered: Mapping[str, Sequence[Offered]] | None = None,
         users: Mapping[str, int] | None = None,
         groups: Mapping[str, int] | None = None,
         root: str = "/",
@@ -70,7 +74,7 @@ class SimulatedHost(Tree):
         #: Every command that was run, in order.
         self.ran: list[Command] = []
         self._units = SimulatedUnits(units or {})
-        self._packages = SimulatedPackages(packages or {})
+        self._packages = SimulatedPackages(self, packages or {}, offered)
         self._accounts = _SimulatedAccounts(self, users, groups)
 
     @classmethod
@@ -81,6 +85,7 @@ class SimulatedHost(Tree):
         commands: Mapping[tuple[str, ...], Completed | Action] | None = None,
         units: Mapping[str, UnitState] | None = None,
         packages: Mapping[str, str] | None = None,
+        offered: Mapping[str, Sequence[Offered]] | None = None,
         users: Mapping[str, int] | None = None,
         groups: Mapping[str, int] | None = None,
         root: str = "/",
@@ -91,6 +96,7 @@ class SimulatedHost(Tree):
             commands=commands,
             units=units,
             packages=packages,
+            offered=offered,
             users=users,
             groups=groups,
             root=root,
@@ -135,6 +141,12 @@ class SimulatedHost(Tree):
         for line in reversed(drawn):
             if line.sort != "hardlink":
                 self.set_mtime(line.path or "/", line.mtime_ns or BEGINNING)
+
+    def add_file(self, path: str, content: bytes) -> None:
+        """Put a file of root's there, and the directories it needs."""
+        self._add_parents(path)
+        wanted = RegularFile(Metadata(0o644, 0, 0, BEGINNING), len(content), sha256(content))
+        self.remember(path, wanted, content)
 
     def draw(self, *, times: bool = False) -> str:
         """Return the tree as `drawn` reads it, sorted by name; with `times`, modification times too."""
@@ -269,19 +281,152 @@ class SimulatedUnits:
         return state
 
 
+class Offered(msgspec.Struct, frozen=True):
+    """One version of a package in the repository of a simulated host."""
+
+    version: str
+    #: Names of packages that come with it and cannot go without it.
+    needs: tuple[str, ...] = ()
+    #: Names of packages that it removes.
+    conflicts: tuple[str, ...] = ()
+    #: Paths of the files it brings, and what is in them; they go with it.
+    files: tuple[tuple[str, bytes], ...] = ()
+    #: Those of its files that stay when it is removed.
+    conffiles: tuple[str, ...] = ()
+    #: What its script does to the host when it is installed.
+    script: Callable[[SimulatedHost], None] | None = None
+
+
 class SimulatedPackages:
-    """Packages without dependencies: what is asked for is what happens."""
+    """Packages of a small world: versions are compared as Debian's, the newest offered is the candidate.
 
-    def __init__(self, installed: Mapping[str, str]) -> None:
-        self._installed = dict(installed)
+    A package that nobody offers has no dependencies and can be had in any version.
+    """
 
-    def installed(self) -> Mapping[str, str]:
+    def __init__(
+        self, host: SimulatedHost, installed: Mapping[str, str], offered: Mapping[str, Sequence[Offered]] | None = None
+    ) -> None:
+        self._host = host
+        self._installed = {name: Package(version) for name, version in installed.items()}
+        #: By name, in any order.
+        self.offered = dict(offered or {})
+        #: Names and versions that were fetched.
+        self.kept: set[tuple[str, str]] = set()
+        self.manager = ""
+
+    def surplus(self, named: Collection[str]) -> tuple[str, ...]:
+        needed: set[str] = set()
+        todo = [name for name in named if name in self._installed]
+        while todo:
+            name = todo.pop()
+            if name not in needed:
+                needed.add(name)
+                todo += self._offer(name, self._installed[name].version).needs
+        return tuple(name for name, one in sorted(self._installed.items()) if name not in needed and one.version)
+
+    def installed(self) -> Mapping[str, Package]:
         return dict(sorted(self._installed.items()))
 
-    def transact(self, install: Mapping[str, str], remove: Sequence[str]) -> None:
-        for name in remove:
-            self._installed.pop(name, None)
-        self._installed.update(install)
+    def simulate(self, install: Mapping[str, str], remove: Collection[str]) -> Mapping[str, Package | Absent]:
+        outcome: dict[str, Package | Absent] = {}
+        for name, version in sorted(install.items()):
+            self._bring(name, version, outcome, auto=False)
+        for name in sorted(remove):
+            self._take(name, outcome)
+        return dict(sorted(outcome.items()))
+
+    def _bring(self, name: str, version: str, outcome: dict[str, Package | Absent], *, auto: bool) -> None:
+        now = self._installed.get(name)
+        is_there = now is not None and bool(now.version)
+        if name in outcome or (is_there and now is not None and version in ("", now.version)):
+            return
+        one = self._offer(name, version)
+        outcome[name] = Package(
+            one.version, auto=now.auto if now is not None and is_there else auto, hold=bool(now and now.hold)
+        )
+        for needed in one.needs:
+            self._bring(needed, "", outcome, auto=True)
+        for enemy in one.conflicts:
+            self._take(enemy, outcome)
+
+    def _take(self, name: str, outcome: dict[str, Package | Absent]) -> None:
+        now = self._installed.get(name)
+        if now is None or not now.version or name in outcome:
+            return
+        one = self._offer(name, now.version)
+        outcome[name] = Package("", "config-files") if one.conffiles else ABSENT
+        for other, found in self._installed.items():
+            if found.version and name in self._offer(other, found.version).needs:
+                self._take(other, outcome)
+
+    def _offer(self, name: str, version: str) -> Offered:
+        found = self.offered.get(name)
+        if found is None:
+            return Offered(version or "1")
+        fitting = [one for one in found if version in ("", one.version)]
+        if not fitting:
+            raise HostError(f"there is no package {name} {version}".rstrip())
+        newest = fitting[0]
+        for one in fitting:
+            newest = one if is_older_deb(newest.version, one.version) else newest
+        return newest
+
+    def lacking(self, wanted: Collection[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        return tuple(
+            (name, version)
+            for name, version in wanted
+            if (name, version) not in self.kept
+            and name in self.offered
+            and version not in [one.version for one in self.offered[name]]
+        )
+
+    def fetch(self, wanted: Collection[tuple[str, str]]) -> None:
+        lost = self.lacking(wanted)
+        if lost:
+            raise HostError(f"cannot be fetched: {', '.join(' '.join(one) for one in lost)}")
+        self.kept.update(wanted)
+
+    def contents(self, name: str, version: str) -> tuple[str, ...] | None:
+        return tuple(path for path, _ in self._offer(name, version).files)
+
+    def configuration(self, names: Collection[str]) -> tuple[str, ...]:
+        return tuple(
+            path
+            for name, found in self._installed.items()
+            if name in names
+            for path in self._offer(name, found.version).conffiles
+        )
+
+    def is_older(self, version: str, other: str) -> bool:
+        return is_older_deb(version, other)
+
+    def wait(self) -> None:
+        """Return: nobody else changes this host."""
+
+    def transact(self, targets: Mapping[str, Package | Absent]) -> str:
+        for name, target in sorted(targets.items()):
+            now = self._installed.pop(name, None)
+            if now is not None and now.version and (isinstance(target, Absent) or target.version != now.version):
+                self._remove_files(self._offer(name, now.version), keep=isinstance(target, Package))
+            if isinstance(target, Absent):
+                continue
+            self._installed[name] = target
+            if target.version and (now is None or now.version != target.version):
+                self._install_files(self._offer(name, target.version))
+        return ""
+
+    def _remove_files(self, one: Offered, *, keep: bool) -> None:
+        for path, _ in one.files:
+            if not keep or path not in one.conffiles:
+                self._host.remove(path)
+
+    def _install_files(self, one: Offered) -> None:
+        for path, content in one.files:
+            if path in one.conffiles and not isinstance(self._host.observe(path), Absent):
+                continue
+            self._host.add_file(path, content)
+        if one.script is not None:
+            one.script(self._host)
 
 
 class _SimulatedAccounts:

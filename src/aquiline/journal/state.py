@@ -8,6 +8,7 @@
         links/            inodes that had several names, kept as one more (DESIGN D14)
         attributes/       empty files that carry metadata for the undo script
         undo/RUN.sh       the undo of each run as a shell script (`aquiline.journal.script`)
+        packages/         package files that undo and redo need (`aquiline.host.packages`)
         profiles/         the profiles this host has had (`aquiline.profile.archive`)
         spool/            what waits to be sent
         ballast           space set aside so that bookkeeping cannot fail for lack of it
@@ -47,7 +48,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
 #: File systems that forget at reboot.
 VOLATILE_FILE_SYSTEMS = frozenset(("tmpfs", "ramfs"))
 
-_FOLDERS = ("preimages", "links", "attributes", "undo", "profiles", "spool")
+_FOLDERS = ("preimages", "links", "attributes", "undo", "packages", "profiles", "spool")
 _PLACE_HINT = "give another place with `--state DIR`: a local, writable, persistent file system"
 
 
@@ -75,6 +76,7 @@ class StateDirectory:
         self.links = self.path / "links"
         self.attributes = self.path / "attributes"
         self.undo = self.path / "undo"
+        self.packages = self.path / "packages"
         self.profiles = self.path / "profiles"
         self.spool = self.path / "spool"
         self.ballast = self.path / "ballast"

@@ -25,13 +25,13 @@ A change whose state is already right is no step, so a component always yields a
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
 from aquiline.changes.kinds import Change, Probe, Reaction
-from aquiline.host.objects import Object
+from aquiline.host.objects import Object, Package
 from aquiline.host.protocol import Completed, UnitState
 
 
@@ -91,6 +91,18 @@ class View(Protocol):
     def units(self, units: Iterable[str]) -> Mapping[str, UnitState]: ...
     def has_user(self, user: str) -> bool: ...
     def has_group(self, group: str) -> bool: ...
+
+    def packages(self) -> Mapping[str, Package]:
+        """Return what the package manager will know, by name; raise `NotPossibleHere` where there is none."""
+        ...
+
+    def package_manager(self) -> str:
+        """Return ``apt`` or ``dnf``, empty where it is a pretended one; raise `NotPossibleHere` where there is none."""
+        ...
+
+    def surplus_packages(self, named: Collection[str]) -> tuple[str, ...]:
+        """Return the installed packages that neither are `named` nor are needed by those, nor by every host."""
+        ...
 
     def probe(self, probe: Probe) -> Completed:
         """Run a command that looks and does not touch, when planning and when running live; its answer is recorded."""

@@ -15,14 +15,14 @@ Theory of operation
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from aquiline import __version__
 from aquiline.changes.canonical import encode
-from aquiline.changes.describe import describe
+from aquiline.changes.describe import describe, describe_packages, describe_step
 from aquiline.changes.digests import digests
 from aquiline.changes.kinds import (
     Change,
@@ -54,6 +54,7 @@ from aquiline.changes.perform import (
     foresee_unit,
     is_run_here,
     not_run,
+    package_targets,
     perform_validation,
     probe_says_yes,
 )
@@ -62,7 +63,17 @@ from aquiline.changes.resolve import Effect, resolve
 from aquiline.changes.scratch import Scratch
 from aquiline.changes.steps import Cause, ComponentReport, ComponentState, Coverage, Plan, Probed, Step, Undo
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, ProfileError, StepFailed, UnknownUntilRun
-from aquiline.host.objects import ABSENT, At, Directory, Metadata, RegularFile, file_object, same_but_times, sha256
+from aquiline.host.objects import (
+    ABSENT,
+    At,
+    Directory,
+    Metadata,
+    Package,
+    RegularFile,
+    file_object,
+    same_but_times,
+    sha256,
+)
 from aquiline.host.overlay import Overlay
 from aquiline.host.protocol import Completed, Reading
 from aquiline.host.unitfiles import are_unit_files
@@ -105,6 +116,10 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     forbids: Callable[[str], str | None] = lambda _path: None
     #: Whether policy says that this path is never taken back.
     never_undone: Callable[[str], bool] = lambda _path: False
+    #: Whether policy says that a package is never downgraded.
+    never_downgraded: Callable[[str], bool] = lambda _package: False
+    #: Why undo must not downgrade a package; empty where it may.
+    why_not_downgraded: Callable[[str], str] = lambda _package: ""
     budget: Budget = Budget()
     #: Placeholder name to value: the host's own facts (D8).
     facts: Mapping[str, str] = {}
@@ -183,6 +198,8 @@ class _Planner:
         self._pending: dict[str, _Pending] = {}
         #: Descriptions of pending commands that declare nothing, with their component (D6).
         self._undeclared: list[tuple[str, str]] = []
+        #: Transactions of packages that bring nobody knows what, each with its component.
+        self._unlisted: list[tuple[str, str]] = []
         self._ancestors: dict[str, frozenset[str]] = {}
         self._kept_bytes = 0
         self._parents: set[str] = set()
@@ -238,6 +255,9 @@ class _Planner:
         waiting = [name for name in direct if self._reports[name].state == "deferred"]
         if waiting:
             return self._deferred(section.name, f"waits for {', '.join(waiting)}")
+        for component, because in self._unlisted:
+            if component in direct:
+                return self._deferred(section.name, f"what these packages bring is known once they are here: {because}")
         return None
 
     def _failed(self, name: str, why: str) -> ComponentReport:
@@ -258,12 +278,13 @@ class _Planner:
         pending = {key: _Pending(one.reaction, set(one.raised_by), list(one.causes), one.run)
                    for key, one in self._pending.items()}  # fmt: skip
         undeclared, kept_bytes, parents = len(self._undeclared), self._kept_bytes, set(self._parents)
+        unlisted = len(self._unlisted)
         version = self._version(section.name)
         try:
             self._run(section)
         except UnknownUntilRun as error:
             report = self._deferred(section.name, error.message)
-            own = (step for step in self._steps[steps:] if isinstance(step.change, OPAQUE_KINDS))
+            own = (step for step in self._steps[steps:] if isinstance(step.change, (*OPAQUE_KINDS, SetPackages)))
             if any(step.description == error.because for step in own):
                 return report  # it waits for a command of its own: what comes before that is done now
         except AquilineError as error:
@@ -274,7 +295,7 @@ class _Planner:
             state: ComponentState = "planned" if len(self._steps) > steps else "unchanged"
             return ComponentReport(state, "", version)
         self._overlay.rollback(savepoint)
-        del self._steps[steps:], self._undeclared[undeclared:]
+        del self._steps[steps:], self._undeclared[undeclared:], self._unlisted[unlisted:]
         kept_reduction = self._reduced_by[-1:]
         # A key that was mistyped is often why it failed.
         kept_notes = [note for note in self._notes[notes:] if note.endswith(_UNKNOWN_KEY)]
@@ -410,7 +431,7 @@ class _Planner:
         step = self._append(name, task.description, change, effect, self._cause(task, effect))
         if self._changes_units(change, effect):
             self.raise_reactions(name, (ReactDaemonReload(),), [step.number])
-        self._remember(change, effect)
+        self._remember(name, change, effect)
         return step
 
     def _note_not_run(self, name: str, change: SetUnit) -> None:
@@ -519,7 +540,6 @@ class _Planner:
         cause: Cause,
         because: tuple[str, ...] = (),
     ) -> Step:
-        before = effect.before[0].object if effect.before else None
         secret = getattr(change, "secret", False) or any(
             is_secret(one.path, one.object, other.object, change)
             for one, other in zip(effect.before, effect.after, strict=True)
@@ -536,11 +556,11 @@ class _Planner:
             component=name,
             task=task,
             change=change,
-            description=describe(change, before),
+            description=describe_step(change, effect.before, effect.after),
             cause=cause,
             before=effect.before,
             after=effect.after,
-            undo=self._affordable(effect),
+            undo=self._affordable(change, effect),
             undo_order=effect.undo_order,
             certain="certain"
             if not because or isinstance(change, (*REACTION_KINDS, Validate))
@@ -554,8 +574,10 @@ class _Planner:
         self._steps.append(step)
         return step
 
-    def _affordable(self, effect: Effect) -> Undo:
-        """Return the undo of `effect`, irreversible where its pre-image is over budget (D15)."""
+    def _affordable(self, change: Change, effect: Effect) -> Undo:
+        """Return the undo of `effect`, irreversible where its pre-image is over budget (D15) or policy forbids it."""
+        if isinstance(change, SetPackages):
+            return self._allowed_packages(effect)
         size = sum(at.object.size for at in effect.before if isinstance(at.object, RegularFile))
         budget = self._known.budget
         if effect.undo.class_ != "exact" or not size:
@@ -568,7 +590,31 @@ class _Planner:
         self._kept_bytes += size
         return effect.undo
 
-    def _remember(self, change: Change, effect: Effect) -> None:
+    def _allowed_packages(self, effect: Effect) -> Undo:
+        """Return the undo of a transaction; raise `HostError` where it would itself do what policy forbids."""
+        for name, older, newer in self._version_changes(effect):
+            if self._overlay.packages.is_older(newer, older) and self._known.never_downgraded(name):
+                raise HostError(f"this host's policy forbids to downgrade {name}: {older} to {newer}")
+        kept = [
+            (name, why)
+            for name, older, newer in self._version_changes(effect)
+            if self._overlay.packages.is_older(older, newer)
+            for why in [self._known.why_not_downgraded(name)]
+            if why
+        ]
+        if effect.undo.class_ != "exact" or not kept:
+            return effect.undo
+        return Undo("irreversible", "nothing", (), "; ".join(f"{name} is not downgraded: {why}" for name, why in kept))
+
+    def _version_changes(self, effect: Effect) -> Iterator[tuple[str, str, str]]:
+        """Yield the packages that are installed before and after, with both versions."""
+        after = package_targets(effect.after)
+        for name, one in package_targets(effect.before).items():
+            then = after[name]
+            if isinstance(one, Package) and isinstance(then, Package) and one.version and then.version:
+                yield name, one.version, then.version
+
+    def _remember(self, component: str, change: Change, effect: Effect) -> None:
         """Let later steps see what this one will have done."""
         match change:
             case Move():
@@ -579,7 +625,7 @@ class _Planner:
             case SetUnit():
                 foresee_unit(change, effect.after, self._overlay)
             case SetPackages():
-                self._overlay.packages.transact(dict(change.install), change.remove)
+                self._remember_packages(component, effect)
             case WriteFile() | EditFile():
                 self._overlay.remember(effect.after[0].path, file_object(effect.after[0]), self._source(change))
             case _:
@@ -587,6 +633,29 @@ class _Planner:
                 self._overlay.remember(at.path, file_object(at), None)
                 if at.object == ABSENT:
                     self._parents.discard(at.path)
+
+    def _remember_packages(self, component: str, effect: Effect) -> None:
+        """Let later steps see the packages; what these bring, and what their scripts may do, is known once they ran."""
+        targets = package_targets(effect.after)
+        self._overlay.packages.transact(targets)
+        because = describe_packages(effect.before, effect.after)
+        paths: set[str] = set()
+        for each in (effect.before, effect.after):
+            for name, one in package_targets(each).items():
+                listed = (
+                    self._overlay.packages.contents(name, one.version)
+                    if isinstance(one, Package) and one.version
+                    else ()
+                )
+                if listed is None:
+                    self._unlisted.append((component, because))
+                    self._undeclared.append((component, because))
+                    continue
+                paths.update(listed)
+        units = {posixpath.basename(path) for path in paths if posixpath.dirname(path).endswith("/systemd/system")}
+        directories = {posixpath.dirname(path) for path in paths}
+        self._overlay.taint(sorted(path for path in paths - directories), because)
+        self._overlay.taint_units(sorted(units), because)
 
     def _source(self, change: WriteFile | EditFile) -> bytes | Callable[[], Any]:
         content = change.content

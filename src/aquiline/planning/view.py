@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from aquiline.changes.kinds import Probe
 from aquiline.errors import HostError, UnknownUntilRun
-from aquiline.host.objects import Object, RegularFile
+from aquiline.host.objects import Object, Package, RegularFile
 from aquiline.host.overlay import Overlay
 from aquiline.host.protocol import Command, Completed, UnitState
 from aquiline.planning.guard import trusted
@@ -79,6 +79,18 @@ class PlannedView:
             except HostError:
                 return False
             return True
+
+    def packages(self) -> Mapping[str, Package]:
+        with trusted():
+            return self._overlay.packages.installed()
+
+    def package_manager(self) -> str:
+        with trusted():
+            return self._overlay.packages.manager
+
+    def surplus_packages(self, named: Collection[str]) -> tuple[str, ...]:
+        with trusted():
+            return self._overlay.packages.surplus(named)
 
     def probe(self, probe: Probe) -> Completed:
         with trusted():

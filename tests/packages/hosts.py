@@ -1,0 +1,69 @@
+"""Real hosts on which aquiline installs packages: what one does on them, and what differs afterwards."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.bed.host import BedHost
+from tests.bed.snapshot import Difference, HostSnapshot, diff
+
+
+def profile(packages: Mapping[str, str | None], packager: str = "apt", **configuration: Any) -> dict[str, Any]:
+    """Return a profile that wants these packages, by name and version, and lets others stay."""
+    return {
+        "software": {
+            "components": {
+                "spma": {"active": True, "dispatch": True, "packager": packager, "userpkgs": "yes", **configuration}
+            },
+            "packages": {
+                escaped(name): {} if version is None else {escaped(version): {"arch": {"all": "bed"}}}
+                for name, version in packages.items()
+            },
+        }
+    }
+
+
+def escaped(text: str) -> str:
+    """Return `text` as Quattor escapes keys."""
+    return "".join(
+        one if one.isalnum() and (position or not one.isdigit()) else f"_{ord(one):02x}"
+        for position, one in enumerate(text)
+    )
+
+
+def aquiline(host: BedHost, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run aquiline in the host."""
+    return host.run(["aquiline", *words], check=check, timeout=300)
+
+
+def give(host: BedHost, wanted: Mapping[str, Any], name: str = "/root/profile.json") -> str:
+    """Put a profile into the host; return its path there."""
+    Path(f"{host.root}{name}").write_text(json.dumps(wanted))
+    return name
+
+
+def apply(
+    host: BedHost, wanted: Mapping[str, Any], *words: str, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Apply a profile."""
+    return aquiline(host, "apply", give(host, wanted), *words, check=check)
+
+
+def changed(before: HostSnapshot, after: HostSnapshot) -> list[str]:
+    """Return all that differs, in words, but for what is written down as never restored."""
+    return [str(one) for one in diff(before, after) if not may_differ(one)]
+
+
+#: The short list of what an undo of packages leaves different.
+#:
+#: * /root: the tests put their profiles there;
+#: * caches that tools write anew, from the same things in the same order: the icon of nothing here;
+MAY_DIFFER = ("/root", "/root/profile.json", "/var/lib/ucf")
+
+
+def may_differ(one: Difference) -> bool:
+    return one.name in MAY_DIFFER or one.name.startswith("/usr/local/")
