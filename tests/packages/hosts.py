@@ -58,12 +58,15 @@ def changed(before: HostSnapshot, after: HostSnapshot) -> list[str]:
     return [str(one) for one in diff(before, after) if not may_differ(one)]
 
 
-#: The short list of what an undo of packages leaves different.
-#:
-#: * /root: the tests put their profiles there;
-#: * caches that tools write anew, from the same things in the same order: the icon of nothing here;
-MAY_DIFFER = ("/root", "/root/profile.json", "/var/lib/ucf")
+#: What an undo of packages may leave different: only the profiles that the tests put there.
+MAY_DIFFER = frozenset({"/root", "/root/profile.json"})
 
 
 def may_differ(one: Difference) -> bool:
-    return one.name in MAY_DIFFER or one.name.startswith("/usr/local/")
+    """Whether this is on the list."""
+    return one.name in MAY_DIFFER
+
+
+def wait_for(host: BedHost, path: str, seconds: float = 30) -> None:
+    """Return once `path` is there in the host."""
+    host.run(["sh", "-c", f"until [ -e {path} ]; do sleep 0.02; done"], timeout=seconds)
