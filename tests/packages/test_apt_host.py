@@ -31,6 +31,7 @@ def apt(apt_host: AptRepository) -> AptRepository:
     """A running host with aquiline and a repository of small packages."""
     apt_host.add(LIB, TOOL, TOOL2)
     apt_host.host.install_aquiline()
+    (apt_host.host.root / "var/lib/aquiline").mkdir(mode=0o700)
     return apt_host
 
 
@@ -59,7 +60,7 @@ def test_what_came_goes(apt: AptRepository) -> None:
 
 
 def test_an_edited_conffile_comes_through_an_upgrade(apt: AptRepository) -> None:
-    """An upgrade keeps an edited conffile; undo brings back version, edit and times, from a repository that lost both."""
+    """An upgrade keeps an edited conffile; undo brings back version and edit, though the repository lost both."""
     host = apt.host
     apply(host, profile({"tool": "1.0"}))
     (host.root / "etc/tool.conf").write_text("edited\n")
@@ -78,7 +79,7 @@ def test_an_edited_conffile_comes_through_an_upgrade(apt: AptRepository) -> None
 
 
 def test_removed_and_purged_are_told_apart(apt: AptRepository) -> None:
-    """A package that was removed before keeps its edited configuration; one that was never there is purged."""
+    """A package that was removed keeps its edited configuration; one that was never there is purged."""
     host = apt.host
     apply(host, profile({"tool": "1.0"}))
     (host.root / "etc/tool.conf").write_text("edited\n")
@@ -93,7 +94,7 @@ def test_removed_and_purged_are_told_apart(apt: AptRepository) -> None:
 
 
 def test_removing_leaves_configuration_and_undo_brings_the_package_back(apt: AptRepository) -> None:
-    """What is surplus is removed, its configuration stays; undo installs the version that was there, marks and holds too."""
+    """What is surplus is removed, its configuration stays; undo brings back version, marks and holds."""
     host = apt.host
     apply(host, profile({"tool": "1.0"}))
     (host.root / "etc/tool.conf").write_text("edited\n")

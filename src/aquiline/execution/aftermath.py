@@ -25,7 +25,7 @@ from aquiline.changes.perform import package_targets
 from aquiline.changes.redact import is_known_secret
 from aquiline.changes.steps import Step, Undo
 from aquiline.changes.text import visible
-from aquiline.errors import AquilineError
+from aquiline.errors import AquilineError, NotPossibleHere
 from aquiline.host.naming import is_path, observe
 from aquiline.host.objects import ABSENT, Absent, At, Directory, Object, Package, RegularFile, Unit, same_but_times
 from aquiline.host.protocol import Command, Reading
@@ -155,6 +155,11 @@ def aftermath(surroundings: Surroundings, host: Reading) -> Aftermath:
     for top in WATCHED:
         now |= dict(_below(host, top))
     now |= {at.path: at.object for at in _units(host)}
+    for path in [path for path in {*was, *now} if path.startswith("unit:") and was.get(path) != now.get(path)]:
+        try:
+            now[path] = observe(host, path)
+        except NotPossibleHere:
+            now[path] = was.get(path, ABSENT)  # what cannot be asked for cannot be put back either
     changed = [
         path
         for path in sorted(was.keys() | now.keys())
