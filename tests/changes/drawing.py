@@ -110,6 +110,15 @@ changes = st.one_of(
         install=st.lists(st.tuples(words, words), max_size=2).map(tuple),
         remove=st.lists(words, max_size=2).map(tuple),
     ),
+    st.builds(
+        kinds.SetRecord,
+        database=st.sampled_from(["passwd", "shadow", "group", "gshadow", "subuid", "subgid"]),
+        name=words,
+        line=st.none() | words,
+        after=st.none() | words,
+        below=st.integers(0, 9),
+        secret=st.booleans(),
+    ),
     st.builds(kinds.RunCommand, argv=argvs, stdin=st.binary(max_size=4), **opaque),
     st.builds(
         kinds.RunScript,

@@ -15,7 +15,9 @@ from typing import Any
 
 import msgspec
 
-from aquiline.changes.kinds import Change, Inline, ReactCommand, ReactUnit, RunCommand, Validate, WriteFile
+from aquiline.changes.kinds import Change, Inline, ReactCommand, ReactUnit, RunCommand, SetRecord, Validate, WriteFile
+from aquiline.changes.perform import entry_of
+from aquiline.host.records import Database
 from aquiline.host.simulated import SimulatedHost
 from aquiline.planning.component import Component
 from aquiline.planning.planner import plan
@@ -91,11 +93,15 @@ def actual(
         for change in changes
         if isinstance(change, WriteFile) and (change.path in case.files or not re.fullmatch(beside or "-", change.path))
     }
+    # An empty file that is not there is an empty file to Quattor, which writes it.
+    empty = {path: file for path, file in case.files.items() if not file.content and path not in written}
     return Outcome(
         contents={
             path: same(change.content.data.decode()) if isinstance(change.content, Inline) else "a copy"
             for path, change in written.items()
-        },
+        }
+        | _databases(changes)
+        | dict.fromkeys(empty, ""),
         metadata={
             path: _metadata(
                 case.files.get(path, File(content="")),
@@ -104,9 +110,20 @@ def actual(
                 change.group,
             )
             for path, change in written.items()
-        },
+        }
+        | {path: _metadata(file, file.mode, file.owner, file.group) for path, file in empty.items()},
         commands=[one for one in _commands(changes) if not re.fullmatch(beside or "-", " ".join(one))],
     )
+
+
+def _databases(changes: list[Change]) -> dict[str, str]:
+    """Return the account databases that `changes` give a host which had none."""
+    content: dict[str, Database] = {}
+    for change in changes:
+        if isinstance(change, SetRecord):
+            known = content.get(f"/etc/{change.database}", Database([""]))
+            content[f"/etc/{change.database}"] = known.with_entries([entry_of(change)])
+    return {path: database.content.decode() for path, database in content.items()}
 
 
 def _metadata(said: File, mode: str | None, owner: str | int | None, group: str | int | None) -> list[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from aquiline.components.accounts import Accounts
 from aquiline.components.cron import Cron
 from aquiline.components.filecopy import FileCopy
 from aquiline.components.metaconfig import Metaconfig
@@ -12,7 +13,7 @@ from aquiline.host.protocol import Completed
 from aquiline.host.simulated import SimulatedHost
 from tests.components import cases
 
-COMPONENTS = {component.name: component for component in (Cron, FileCopy, Metaconfig, Spma)}
+COMPONENTS = {component.name: component for component in (Accounts, Cron, FileCopy, Metaconfig, Spma)}
 #: What the reference leaves to chance: the minute of a smeared job, below ten here.
 BY_CHANCE: dict[str, Callable[[str], str]] = {
     "cron_linux": lambda text: re.sub(r"^[0-9] 23 31 12 6", "N 23 31 12 6", text, flags=re.MULTILINE)
@@ -44,6 +45,7 @@ def test_a_profile_gives_what_quattor_gives(path: Path) -> None:
 
     same = BY_CHANCE.get(path.stem, str)
 
+    before = SimulatedHost.drawn("/etc/\n") if case.component == "accounts" else host()
     beside = BESIDE.get(case.component, "")
 
-    assert cases.expected(case, same) == cases.actual(case, COMPONENTS[case.component], host(), same, beside)
+    assert cases.expected(case, same) == cases.actual(case, COMPONENTS[case.component], before, same, beside)

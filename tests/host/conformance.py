@@ -29,7 +29,7 @@ from aquiline.host.objects import (
     sha256,
     without_times,
 )
-from aquiline.host.protocol import Host, Staged
+from aquiline.host.protocol import Entry, Host, Staged
 
 #: A modification time with nanoseconds: 2001-09-09 01:46:40.123456789 UTC.
 THEN = 1_000_000_000_123_456_789
@@ -625,3 +625,55 @@ class HostConformance:
         for lookup in (host.accounts.uid, host.accounts.gid):
             with pytest.raises(HostError):
                 lookup("nobody-of-this-name")
+
+    # ---- accounts -------------------------------------------------------------------------------------------------
+
+    def test_entries_are_set_added_and_removed(self, host: Host) -> None:
+        """One effect sets several entries; comments, lines of NIS, order, owner and mode stay as they are."""
+        put(host, "/etc", directory())
+        put(
+            host,
+            "/etc/group",
+            file(b"# all\na:x:1:\nb:x:2:\n+::::\n", mode=0o640, uid=3),
+            b"# all\na:x:1:\nb:x:2:\n+::::\n",
+        )
+        host.accounts.set_entries("group", [Entry("c", "c:x:3:"), Entry("a", None), Entry("b", "b:x:9:")])
+
+        found = host.observe("/etc/group")
+        assert b"# all\nb:x:9:\nc:x:3:\n+::::\n" == host.read("/etc/group")
+        assert isinstance(found, RegularFile)
+        assert (0o640, 3) == (found.metadata.mode, found.metadata.uid)
+        assert (Entry("b", "b:x:9:", "", 1), Entry("a", None)) == (
+            host.accounts.entry("group", "b"),
+            host.accounts.entry("group", "a"),
+        )
+
+    def test_an_entry_goes_back_to_its_place(self, host: Host) -> None:
+        """What `entry` said of its place puts it there again."""
+        put(host, "/etc", directory())
+        content = b"a:1:1\n\n# b is next\nb:2:2\nc:3:3"
+        write(host, "/etc/subuid", content)
+        for name in ("a", "b", "c"):
+            entry = host.accounts.entry("subuid", name)
+            host.accounts.set_entries("subuid", [Entry(name, None)])
+            host.accounts.set_entries("subuid", [entry])
+
+            assert content == host.read("/etc/subuid")
+
+    def test_a_user_is_known_once_its_entry_is_there(self, host: Host) -> None:
+        """The number of a user is that of the entry that was just set."""
+        put(host, "/etc", directory())
+        write(host, "/etc/passwd", b"root:x:0:0::/:\n")
+        host.accounts.set_entries("passwd", [Entry("new-user", "new-user:x:4321:1::/:")])
+
+        assert 4321 == host.accounts.uid("new-user")
+
+    def test_no_database_no_entry(self, host: Host) -> None:
+        """A database that is not there, or is no regular file, holds nothing and takes nothing."""
+        put(host, "/etc", directory())
+        put(host, "/etc/gshadow", symlink("shadow"))
+
+        assert None is host.accounts.entry("gshadow", "a").line
+        for database in ("gshadow", "shadow"):
+            with pytest.raises(HostError):
+                host.accounts.set_entries(database, [Entry("a", "a:::")])

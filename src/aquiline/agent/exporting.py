@@ -16,10 +16,21 @@ from aquiline import __version__
 from aquiline.agent.session import Session
 from aquiline.changes.canonical import decode
 from aquiline.changes.digests import effect, effect_digest
-from aquiline.changes.kinds import CommandUndo, EditFile, Inline, RunCommand, RunScript, Stored, Validate, WriteFile
+from aquiline.changes.kinds import (
+    CommandUndo,
+    EditFile,
+    Inline,
+    RunCommand,
+    RunScript,
+    SetRecord,
+    Stored,
+    Validate,
+    WriteFile,
+)
 from aquiline.changes.redact import holds_secret
 from aquiline.changes.steps import Step, Undo
 from aquiline.errors import JournalError
+from aquiline.host.objects import At, Record
 from aquiline.journal.records import Debt, PreimageReference, RunRecord, StageRecord, StepRecord
 from aquiline.journal.store import Journal
 
@@ -116,7 +127,8 @@ def _exported(record: StepRecord, *, redact: bool) -> StepRecord:
     amended = record.amended
     if redact:
         raw = msgspec.to_builtins(_without_secrets(record.known))
-        amended = None if amended is None else _undo_left_out(amended)
+        amended = None if amended is None else _undo_left_out(amended, record.known)
+        record = msgspec.structs.replace(record, observed=_without_lines(record.observed))
     return msgspec.structs.replace(record, raw=raw, step=None, amended=amended)
 
 
@@ -127,16 +139,27 @@ def _without_secrets(step: Step) -> Step:
             return msgspec.structs.replace(step, change=msgspec.structs.replace(change, content=stored))
         case RunCommand() as change:
             bare = msgspec.structs.replace(change, argv=change.argv[:1], stdin=b"", **_BARE)
-            return msgspec.structs.replace(step, change=bare, undo=_undo_left_out(step.undo))
+            return msgspec.structs.replace(step, change=bare, undo=_undo_left_out(step.undo, step))
         case RunScript() as change:
             bare_script = msgspec.structs.replace(change, text="", arguments=None, **_BARE)
-            return msgspec.structs.replace(step, change=bare_script, undo=_undo_left_out(step.undo))
+            return msgspec.structs.replace(step, change=bare_script, undo=_undo_left_out(step.undo, step))
+        case SetRecord(line=line) as change:
+            bare_record = msgspec.structs.replace(change, line=None if line is None else "")
+            before, after = _without_lines(step.before), _without_lines(step.after)
+            undo = _undo_left_out(step.undo, step)
+            return msgspec.structs.replace(step, change=bare_record, before=before, after=after, undo=undo)
         case _:
             return step
 
 
-def _undo_left_out(undo: Undo) -> Undo:
-    return undo if undo.class_ == "exact" else Undo("irreversible", undo.description, reason=_LEFT_OUT)
+def _without_lines(objects: Sequence[At]) -> tuple[At, ...]:
+    return tuple(At(at.path, Record("") if isinstance(at.object, Record) else at.object) for at in objects)
+
+
+def _undo_left_out(undo: Undo, step: Step) -> Undo:
+    if undo.class_ == "exact" and not isinstance(step.change, SetRecord):
+        return undo
+    return Undo("irreversible", undo.description, reason=_LEFT_OUT)
 
 
 # ---- predicted and actual -------------------------------------------------------------------------------------------

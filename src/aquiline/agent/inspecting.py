@@ -13,7 +13,7 @@ from aquiline.changes.compare import Difference, differences
 from aquiline.changes.describe import describe
 from aquiline.changes.kinds import SetPackages, SetUnit
 from aquiline.changes.perform import OPAQUE_KINDS
-from aquiline.changes.redact import is_known_secret
+from aquiline.changes.redact import is_known_secret, is_private
 from aquiline.changes.steps import Cause
 from aquiline.errors import AquilineError, HostError, UsageError
 from aquiline.execution import deadline
@@ -21,6 +21,7 @@ from aquiline.execution.recovery import foresee
 from aquiline.host.naming import observe
 from aquiline.host.objects import ABSENT, At, Object, RegularFile, Symlink, same_but_times
 from aquiline.host.protocol import Reading
+from aquiline.host.records import DATABASES
 from aquiline.journal.records import LivePointer, RunRecord, StepName, StepRecord, StepStatus
 from aquiline.journal.state import LockHolder
 from aquiline.journal.store import Journal
@@ -59,7 +60,7 @@ class Deed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 class Blame(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Who made an object what it is."""
 
-    #: A path, ``unit:NAME`` or ``package:NAME``.
+    #: A path, ``unit:NAME``, ``package:NAME``, or an account database and a name: ``passwd:NAME``.
     subject: str
     #: The newest step that stands; None where the object is not of this program's making, or no longer.
     made_by: Deed | None
@@ -74,7 +75,7 @@ class Blame(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 def blame(session: Session, subject: str) -> Blame:
-    """Return which steps made `subject` (a path, ``unit:NAME`` or ``package:NAME``) what it is.
+    """Return which steps made `subject` (a path, ``unit:NAME``, ``package:NAME``, ``passwd:NAME``) what it is.
 
     Raises:
         UsageError: no run ever set out to change it.
@@ -86,6 +87,9 @@ def blame(session: Session, subject: str) -> Blame:
             history = tuple(_named(steps, sort, name))
             differs: tuple[str, ...] = ()
             is_touched = False
+        elif sort in DATABASES and name:
+            history = tuple(_deed(steps.runs[record.run], record) for record in steps.touching(subject))
+            differs, is_touched = _since(session.host, journal.last_value(subject))
         else:
             subject = _path(subject)
             history = tuple(_at_path(steps, subject))
@@ -105,7 +109,7 @@ def blame(session: Session, subject: str) -> Blame:
 
 def _path(subject: str) -> str:
     if not subject.startswith("/"):
-        raise UsageError(f"{subject!r} is no absolute path", hint="or say unit:NAME, package:NAME")
+        raise UsageError(f"{subject!r} is no absolute path", hint="or say unit:NAME, package:NAME, passwd:NAME")
     return posixpath.normpath("/" + subject.lstrip("/"))
 
 
@@ -271,12 +275,8 @@ def _how(host: Reading, path: str, left: Object) -> _How:
         return _How("unreadable", (error.message,))
     if same_but_times(found, left):
         return _How("touched" if _only_time(left, found) else "unchanged")
-    private = is_known_secret(path) or _is_private(left) or _is_private(found)
+    private = is_known_secret(path) or is_private(left) or is_private(found)
     return _How("gone" if found == ABSENT else "drifted", tuple(map(_line, differences(left, found))), private)
-
-
-def _is_private(found: Object) -> bool:
-    return isinstance(found, RegularFile) and not found.metadata.mode & 0o004
 
 
 def _line(one: Difference) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import posixpath
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -18,7 +19,8 @@ from aquiline.errors import AquilineError, HostError, Interrupted, UndoConflict,
 from aquiline.execution.executor import Executor, IsStopped
 from aquiline.execution.recovery import in_effect
 from aquiline.execution.undo import Choice, Choices, Conflict, UndoPlan, named, plan_undo
-from aquiline.host.objects import Directory, Object, RegularFile, same_but_times
+from aquiline.host.naming import path_of
+from aquiline.host.objects import Directory, Object, Record, RegularFile, same_but_times
 from aquiline.journal.records import RunKind, RunRecord, StepRecord
 from aquiline.journal.script import UndoScript
 from aquiline.journal.store import Journal
@@ -331,6 +333,10 @@ def sides(session: Session, journal: Journal, conflict: Conflict) -> tuple[bytes
     def stored(found: Object) -> bytes | None:
         return session.preimage(found.sha256) if isinstance(found, RegularFile) else None
 
+    objects = (conflict.left, conflict.found, conflict.wanted)
+    if any(isinstance(one, Record) for one in objects):
+        left, found, wanted = (os.fsencode(f"{one.line}\n") if isinstance(one, Record) else None for one in objects)
+        return left, found, wanted
     change = journal.step(conflict.run, conflict.step).known.change
     left = stored(conflict.left)
     if isinstance(change, WriteFile | EditFile) and isinstance(change.content, Inline):
@@ -379,7 +385,7 @@ def _was_begun(journal: Journal, record: StepRecord) -> bool:
 def _directories_that_stay(journal: Journal, undo_plan: UndoPlan) -> set[str]:
     """Return the directories in which something stays that undo does not take back."""
     stays = [journal.step(one.run, one.step) for one in undo_plan.stays]
-    return {posixpath.dirname(at.path) for one in stays if one.step is not None for at in one.step.after}
+    return {posixpath.dirname(path_of(at.path)) for one in stays if one.step is not None for at in one.step.after}
 
 
 def _made_directories(records: Iterable[StepRecord]) -> Iterator[str]:

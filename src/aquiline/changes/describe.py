@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
+from aquiline.changes.entries import is_secret_record
 from aquiline.changes.kinds import (
     Change,
     EditFile,
@@ -28,6 +29,7 @@ from aquiline.changes.kinds import (
     RunScript,
     SetMetadata,
     SetPackages,
+    SetRecord,
     SetUnit,
     Validate,
     WriteFile,
@@ -83,6 +85,8 @@ def describe(change: Change, before: Object | None = None) -> str:
             return f"{_unit_verbs(change)} {visible(change.unit)}"
         case SetPackages():
             return _packages(change)
+        case SetRecord():
+            return _record(change, before)
         case RunCommand() | RunScript() | ReactCommand():
             return visible(change.description) or what_runs(change)
         case ReactUnit():
@@ -319,3 +323,15 @@ def _package_change(was: Object | None, becomes: Object) -> tuple[str, str]:
         if is_changed
     ]
     return "mark" if marks else "keep", f" {new}{' as ' + ' and '.join(marks) if marks else ''}"
+
+
+def _record(change: SetRecord, before: Object | None) -> str:
+    what = f"{change.database} entry of {visible(change.name)}"
+    old = before.line if isinstance(before, Record) else ""
+    secret = change.secret or any(is_secret_record(change.database, line) for line in (old, change.line or ""))
+    if change.line is None:
+        return f"remove {what}" + ("" if secret or not old else f": {visible(old)}")
+    if secret:
+        return f"{'add' if isinstance(before, Absent) else 'set'} {what} (secret)"
+    was = f" (was {visible(old)})" if old else ""
+    return f"{'add' if isinstance(before, Absent) else 'set'} {what}: {visible(change.line)}{was}"

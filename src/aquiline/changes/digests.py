@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, assert_never
 
@@ -40,6 +41,7 @@ from aquiline.changes.kinds import (
     Restore,
     RunCommand,
     RunScript,
+    SetRecord,
     Stored,
     Validate,
     WriteFile,
@@ -48,7 +50,18 @@ from aquiline.changes.placeholders import Facts, Placeholders
 from aquiline.changes.redact import contents_of, holds_secret
 from aquiline.changes.steps import Digests, Step
 from aquiline.changes.text import TEXT_LIMIT, text_of
-from aquiline.host.objects import ABSENT, Absent, Directory, Object, RegularFile, Special, Symlink, System, sha256
+from aquiline.host.objects import (
+    ABSENT,
+    Absent,
+    Directory,
+    Object,
+    Record,
+    RegularFile,
+    Special,
+    Symlink,
+    System,
+    sha256,
+)
 
 Row = dict[str, Any]
 """One step in a digest or change-set, as JSON values."""
@@ -226,6 +239,8 @@ class _States:
         match found:
             case RegularFile() if self._hides(found.sha256):
                 return _object(found, {"secret": "prior"})
+            case Record() if self._is_secret:
+                return {"type": "record", "line": {"secret": "prior"}}
             case _:
                 return self.new(found)
 
@@ -235,6 +250,8 @@ class _States:
                 return _object(found, {"secret": "kept"})
             case RegularFile():
                 return _object(found, self._content(found.sha256, found.size))
+            case Record() if self._is_secret:
+                return {"type": "record", "line": self._line(found.line)}
             case _:
                 return _object(found, None)
 
@@ -255,6 +272,11 @@ class _States:
                 row["stdin"] = self._content(sha256(change.stdin), len(change.stdin))
             case RunScript():
                 row = _fields(change, description="", undo=_UNDO_ELSEWHERE, secret=False)
+            case SetRecord():
+                # Where it goes depends on what others have in the database.
+                row = _fields(change, after=None, below=0, unended=False, secret=False)
+                if self._is_secret and change.line is not None:
+                    row["line"] = self._line(change.line)
             case ReactCommand():
                 row = _fields(change, description="")
             case _:
@@ -273,6 +295,9 @@ class _States:
         if self._hides(digest):
             return {"hmac": self._hmac(digest.encode())}
         return {"sha256": digest, "size": size}
+
+    def _line(self, line: str) -> Row:
+        return {"hmac": self._hmac(os.fsencode(line))}
 
     def _hmac(self, data: bytes) -> str:
         return _keyed(self._key, data).decode()

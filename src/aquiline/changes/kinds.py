@@ -148,6 +148,9 @@ class MakeDirectory(_Owned, frozen=True, tag="make_directory", kw_only=True):
     """Make a directory, or give an existing one this metadata. Default mode 0755. Parents are steps of their own."""
 
     path: str
+    #: Others use it once it is there, as a home: one that stands there stays as it is, and undo removes it, with what
+    #: the same run made in it, only while all of that is as it was made and nothing else is in it.
+    seed: bool = False
 
 
 class MakeSymlink(Kind, frozen=True, tag="make_symlink", kw_only=True):
@@ -230,6 +233,24 @@ class SetPackages(Kind, frozen=True, tag="set_packages", kw_only=True):
     #: Every package it touches as it leaves it; and the files, units and account entries that are to be as given once
     #: the packages' own scripts have run.
     leaves: tuple[At, ...] = ()
+
+
+class SetRecord(Kind, frozen=True, tag="set_record", kw_only=True):
+    """Set, add or remove one entry of an account database; every other line stays as it is."""
+
+    database: Literal["passwd", "shadow", "group", "gshadow", "subuid", "subgid"]
+    #: The account it is of: the entry's first field.
+    name: str
+    #: The whole entry without its line end; None removes it.
+    line: str | None
+    #: Where a new one goes: below this entry; empty is at the top, None below all others but for the lines of NIS.
+    after: str | None = None
+    #: How many lines that are no entries are between the two.
+    below: int = 0
+    #: The database's last line has no line end; kept so where this entry comes to stand last, or was last.
+    unended: bool = False
+    #: It holds a password hash (D9). Entries of shadow and gshadow are secret whatever this says.
+    secret: bool = False
 
 
 # ---- commands -----------------------------------------------------------------------------------------------------
@@ -347,4 +368,4 @@ FileChange = (
 )
 Opaque = RunCommand | RunScript
 Reaction = ReactUnit | ReactSignal | ReactDaemonReload | ReactCommand
-Change = FileChange | SetUnit | SetPackages | Opaque | Reaction | Validate
+Change = FileChange | SetUnit | SetPackages | SetRecord | Opaque | Reaction | Validate

@@ -35,6 +35,7 @@ from aquiline.changes.kinds import (
     RunScript,
     SetMetadata,
     SetPackages,
+    SetRecord,
     SetUnit,
     Stored,
     Validate,
@@ -45,7 +46,9 @@ from aquiline.changes.steps import Cause, Step, Undo
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, StepFailed
 from aquiline.host.naming import is_path, observe
 from aquiline.host.objects import ABSENT, Absent, At, Directory, Object, Package, RegularFile, Unit, file_object
-from aquiline.host.protocol import Command, Completed, Host, Reading, Staged
+from aquiline.host.protocol import Command, Completed, Entry, Host, Reading, Staged
+from aquiline.host.records import LABEL as RECORDS_LABEL
+from aquiline.host.records import place_of
 
 #: Runs a Python script whose text and arguments come by standard input, so that no process list shows them.
 _PYTHON_RUNNER = (
@@ -56,7 +59,7 @@ _PYTHON_RUNNER = (
 FILE_KINDS = (
     WriteFile, EditFile, Remove, MakeDirectory, MakeSymlink, MakeHardlink, MakeSpecial, Move, SetMetadata, Restore,
 )  # fmt: skip
-STATE_KINDS = (*FILE_KINDS, SetUnit, SetPackages)
+STATE_KINDS = (*FILE_KINDS, SetUnit, SetPackages, SetRecord)
 OPAQUE_KINDS = (RunCommand, RunScript)
 REACTION_KINDS = (ReactUnit, ReactSignal, ReactDaemonReload, ReactCommand)
 
@@ -293,6 +296,8 @@ def remove_leftovers(step: Step, host: Host, label: str) -> None:
     if isinstance(step.change, FILE_KINDS):
         for at in step.after:
             host.discard(at.path, label)
+    if isinstance(step.change, SetRecord):
+        host.discard(place_of(step.change.database), RECORDS_LABEL)
 
 
 def forget_leftovers(step: Step, host: Host, label: str) -> None:
@@ -472,6 +477,30 @@ def foresee_unit(change: SetUnit, after: Sequence[At], host: Host) -> None:
             host.units.set_enabled(change.unit, at.object.enabled)
         if isinstance(at.object, Unit) and at.object.active:
             host.units.set_active(change.unit, at.object.active == "active")
+
+
+def entry_of(change: SetRecord) -> Entry:
+    """Return what `change` gives an account database."""
+    return Entry(change.name, change.line, change.after, change.below, change.unended)
+
+
+def perform_records(steps: Sequence[Step], host: Host) -> list[tuple[Step, Performed]]:
+    """Perform a batch of entries of account databases, no two of one name; returns as `perform_files` does.
+
+    Each database is rewritten once, with all its entries of the batch.
+    """
+    by_database: dict[str, list[tuple[Step, SetRecord]]] = {}
+    for step in steps:
+        assert isinstance(step.change, SetRecord)
+        by_database.setdefault(step.change.database, []).append((step, step.change))
+    results: list[tuple[Step, Performed]] = []
+    for database, changes in by_database.items():
+        try:
+            host.accounts.set_entries(database, [entry_of(change) for _, change in changes])
+        except AquilineError as error:
+            return [*results, (changes[0][0], Performed("failed", error=error))]
+        results += ((step, Performed("done", step.after)) for step, _ in changes)
+    return results
 
 
 def perform_validation(

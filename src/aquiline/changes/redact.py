@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from aquiline.changes.entries import is_secret_record
 from aquiline.changes.kinds import Change, EditFile, Inline, Validate, WriteFile
 from aquiline.changes.steps import Step
-from aquiline.host.objects import Object, RegularFile
+from aquiline.host.objects import Object, Record, RegularFile
 
+#: Names of objects that are no files, up to their colon.
+_SECRET_DATABASES = ("shadow:", "gshadow:")
 _FOLDERS = ("/etc/ssl/private/", "/etc/pki/tls/private/")
 _PATHS = frozenset(
     {"/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/security/opasswd", "/etc/krb5.keytab"}
@@ -28,7 +31,7 @@ _PRIVATE_KEY = b"PRIVATE KEY-----"
 
 def is_known_secret(path: str) -> bool:
     """Return whether an object of this name is known to hold a secret: shadow, private keys, keytabs."""
-    return path in _PATHS or path.endswith(_ENDINGS) or path.startswith(_FOLDERS)
+    return path in _PATHS or path.endswith(_ENDINGS) or path.startswith((*_FOLDERS, *_SECRET_DATABASES))
 
 
 def is_secret_content(content: bytes) -> bool:
@@ -40,8 +43,8 @@ def is_secret(path: str, before: Object, after: Object, change: Change) -> bool:
     """Return whether `change`, which turns `before` into `after` at `path`, must not be shown but by size."""
     return (
         getattr(change, "secret", False)
-        or _is_private(before)
-        or _is_private(after)
+        or is_private(before)
+        or is_private(after)
         or is_known_secret(path)
         or _carries_private_key(change)
     )
@@ -55,7 +58,7 @@ def holds_secret(step: Step) -> bool:
     if isinstance(change, Validate) and is_known_secret(change.path):
         return True
     for at in step.before + step.after:  # noqa: SIM110  # a loop is twice as fast as any(), on every step of every plan
-        if _is_private(at.object) or is_known_secret(at.path):
+        if is_private(at.object) or is_known_secret(at.path):
             return True
     return False
 
@@ -77,7 +80,10 @@ def secret_contents(steps: Iterable[Step]) -> frozenset[str]:
     return frozenset(digest for step in steps if holds_secret(step) for digest in contents_of(step))
 
 
-def _is_private(found: Object) -> bool:
+def is_private(found: Object) -> bool:
+    """Return whether an object holds a secret by itself: no file for all to read, an entry with a password hash."""
+    if isinstance(found, Record):
+        return is_secret_record("passwd", found.line)
     return isinstance(found, RegularFile) and not found.metadata.mode & 0o004
 
 

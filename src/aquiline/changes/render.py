@@ -37,7 +37,7 @@ from aquiline.changes.kinds import (
 from aquiline.changes.redact import holds_secret, secret_contents
 from aquiline.changes.steps import ComponentReport, Plan, Step, Undo
 from aquiline.changes.text import TEXT_LIMIT, bytes_of, command_line, quoted, visible
-from aquiline.host.objects import ABSENT, At, Object, RegularFile, sha256
+from aquiline.host.objects import ABSENT, At, Object, Record, RegularFile, sha256
 
 Contents = Callable[[str], bytes | None]
 """Content of the regular file that stands at a path before the plan, None where it cannot be had."""
@@ -141,6 +141,8 @@ def _at_as_json(at: At, secret: bool, hidden: frozenset[str]) -> dict[str, Any]:
     found: dict[str, Any] = msgspec.to_builtins(at)
     if isinstance(at.object, RegularFile) and (secret or at.object.sha256 in hidden):
         del found["object"]["sha256"]
+    if isinstance(at.object, Record) and secret:
+        del found["object"]["line"]
     return found
 
 

@@ -11,6 +11,7 @@ from typing import assert_never
 import msgspec
 
 from aquiline.changes.describe import describe, describe_packages, describe_undo
+from aquiline.changes.entries import check_record, is_secret_record
 from aquiline.changes.kinds import (
     Change,
     CommandUndo,
@@ -31,6 +32,7 @@ from aquiline.changes.kinds import (
     RunScript,
     SetMetadata,
     SetPackages,
+    SetRecord,
     SetUnit,
     Validate,
     WriteFile,
@@ -39,7 +41,7 @@ from aquiline.changes.steps import Undo, UndoOrder
 from aquiline.errors import HostError
 from aquiline.host import unitfiles
 from aquiline.host.acl import mode_with, with_mode
-from aquiline.host.naming import observe, package_name, unit_name
+from aquiline.host.naming import observe, package_name, path_of, record_name, unit_name
 from aquiline.host.objects import (
     ABSENT,
     Absent,
@@ -49,6 +51,7 @@ from aquiline.host.objects import (
     FileObject,
     Metadata,
     Package,
+    Record,
     RegularFile,
     Special,
     Symlink,
@@ -98,6 +101,8 @@ def resolve(change: Change, host: Reading) -> Effect | None:
             return _resolve_unit(change, host)
         case SetPackages():
             return _resolve_packages(change, host)
+        case SetRecord():
+            return _resolve_record(change, host)
         case _:
             return _resolve_file(change, host)
 
@@ -175,6 +180,8 @@ def _wanted(
         case MakeDirectory():
             kept = found.metadata if isinstance(found, Directory) else None
             _refuse_in_the_way(change.path, found, Directory)
+            if change.seed and isinstance(found, Directory):
+                return found
             return Directory(_metadata(change, kept, _DIRECTORY_MODE, host.accounts))
         case MakeSymlink():
             return _wanted_symlink(change, found, host.accounts)
@@ -321,6 +328,32 @@ def _resolve_hardlink(change: MakeHardlink, host: Reading) -> Effect | None:
         (At(change.path, linked), At(change.existing, linked)),
         undo,
     )
+
+
+# ---- accounts -----------------------------------------------------------------------------------------------------
+
+
+def _resolve_record(change: SetRecord, host: Reading) -> Effect | None:
+    if change.line is not None:
+        check_record(change.database, change.name, change.line)
+    place = host.accounts.entry(change.database, change.name)
+    if place.line == change.line:
+        return None
+    path = path_of(record_name(change.database, change.name))
+    if not isinstance(host.observe(path), RegularFile):
+        raise HostError("there is no such account database", path=path, hint="an empty file makes one")
+    back = SetRecord(
+        database=change.database,
+        name=change.name,
+        line=place.line,
+        after=place.after,
+        below=place.below,
+        unended=place.unended,
+        secret=change.secret or is_secret_record(change.database, place.line or ""),
+    )
+    name = record_name(change.database, change.name)
+    found, wanted = (ABSENT if line is None else Record(line) for line in (place.line, change.line))
+    return Effect((At(name, found),), (At(name, wanted),), Undo("exact", describe(back), (back,)))
 
 
 # ---- units and packages -------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from aquiline.agent.session import Session
 from aquiline.agent.undoing import sides
 from aquiline.changes.diff import diff
 from aquiline.changes.kinds import Inline, WriteFile
-from aquiline.changes.redact import holds_secret, is_known_secret, is_secret_content
+from aquiline.changes.redact import holds_secret, is_known_secret, is_private, is_secret_content
 from aquiline.changes.render import plan_as_json
 from aquiline.changes.steps import Step
 from aquiline.changes.text import visible
@@ -110,7 +110,10 @@ def describe_conflicts(session: Session, journal: Journal, conflicts: Iterable[C
         yield f"conflict: {visible(one.path)}, left by step {one.step} of run {one.run}: {', '.join(one.differs)}{by}"
         left, found, wanted = sides(session, journal, one)
         secret = (
-            one.secret or is_known_secret(one.path) or any(is_secret_content(s) for s in (left, found, wanted) if s)
+            one.secret
+            or is_known_secret(one.path)
+            or any(map(is_private, (one.left, one.found, one.wanted)))
+            or any(is_secret_content(s) for s in (left, found, wanted) if s)
         )
         yield from _side("changed since", one.path, left, found, secret=secret)
         yield from _side("undo would put there", one.path, found, wanted, secret=secret)

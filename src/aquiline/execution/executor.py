@@ -22,7 +22,18 @@ from typing import Literal
 import msgspec
 
 from aquiline.changes.canonical import encode
-from aquiline.changes.kinds import CopyOf, Inline, MakeDirectory, Reaction, Restore, SetPackages, SetUnit, Validate
+from aquiline.changes.kinds import (
+    Change,
+    CopyOf,
+    Inline,
+    MakeDirectory,
+    Reaction,
+    Restore,
+    SetPackages,
+    SetRecord,
+    SetUnit,
+    Validate,
+)
 from aquiline.changes.perform import (
     FILE_KINDS,
     REACTION_KINDS,
@@ -35,6 +46,7 @@ from aquiline.changes.perform import (
     package_targets,
     perform_alone,
     perform_files,
+    perform_records,
     perform_validation,
 )
 from aquiline.changes.resolve import KEPT_INODE
@@ -45,7 +57,7 @@ from aquiline.execution import aftermath
 from aquiline.execution.recovery import observed_after, taken_back_by, what_became_of
 from aquiline.execution.space import refuse_without_room, restored_files
 from aquiline.host import unitfiles
-from aquiline.host.naming import is_path, observe
+from aquiline.host.naming import observe, path_of
 from aquiline.host.objects import Absent, Directory, Object, Package, RegularFile, Symlink, same_but_times
 from aquiline.host.protocol import Host
 from aquiline.journal.preimages import PreimageStore
@@ -293,11 +305,13 @@ class Executor:
         """Return the directories whose entries a step changes."""
         if isinstance(step.change, SetUnit):
             return unitfiles.folders(self._host)
-        return [posixpath.dirname(at.path) for at in step.after if is_path(at.path)]
+        return [posixpath.dirname(path) for at in step.after if (path := path_of(at.path))]
 
     def _perform(self, batch: Sequence[Step]) -> list[tuple[Step, Performed]]:
         if isinstance(batch[0].change, FILE_KINDS):
             return perform_files(batch, self._host, self._preimages, lambda step: label_of(self._run, step))
+        if isinstance(batch[0].change, SetRecord):
+            return perform_records(batch, self._host)
         (step,) = batch
         if isinstance(step.change, Validate):
             return [(step, self._validate(step.change))]
@@ -388,23 +402,25 @@ class Executor:
 def batches(steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
     """Split steps into batches, in order (D11).
 
-    A batch holds at most one step for each object, nothing but file steps, and no step that builds on another's effect,
-    except that a directory may be followed by what goes into it. Any other step is a batch of its own.
+    A batch holds at most one step for each object, nothing but file steps or nothing but entries of account databases,
+    and no step that builds on another's effect, except that a directory may be followed by what goes into it. Any other
+    step is a batch of its own.
     """
     batch: list[Step] = []
     touched: set[str] = set()
     unsafe_parents: set[str] = set()
     size = 0
     for step in steps:
-        is_file = isinstance(step.change, FILE_KINDS)
+        sort = FILE_KINDS if isinstance(step.change, FILE_KINDS) else _records(step)
         paths = {at.path for at in (*step.before, *step.after)} | _copied(step)
         weight = sum(_size(at.object) for at in (*step.before, *step.after))
         clashes = bool(paths & touched) or any(_has_parent_in(path, unsafe_parents) for path in paths)
         clashes |= _removes_directory(step) and any(_is_below(one, path) for one in touched for path in paths)
-        if batch and (not is_file or clashes or len(batch) >= BATCH_STEPS or size + weight > BATCH_BYTES):
+        clashes |= bool(batch) and not isinstance(batch[0].change, sort)
+        if batch and (clashes or len(batch) >= BATCH_STEPS or size + weight > BATCH_BYTES):
             yield batch
             batch, touched, unsafe_parents, size = [], set(), set(), 0
-        if not is_file:
+        if not sort:
             yield [step]
             continue
         batch.append(step)
@@ -420,6 +436,11 @@ def _copied(step: Step) -> set[str]:
     """Return the file whose content the step copies: it has to be in its place before the step is built."""
     content = getattr(step.change, "content", None)
     return {content.path} if isinstance(content, CopyOf) else set()
+
+
+def _records(step: Step) -> tuple[type[Change], ...]:
+    """Return the kind of the entries that may share a batch, nothing for a step that stands alone."""
+    return (SetRecord,) if isinstance(step.change, SetRecord) else ()
 
 
 def _makes_directory(step: Step) -> bool:
@@ -443,7 +464,7 @@ def _has_parent_in(path: str, parents: set[str]) -> bool:
     if not parents:
         return False
     parent = posixpath.dirname(path)
-    while parent not in ("/", ""):
+    while parent not in ("", "/"):
         if parent in parents:
             return True
         parent = posixpath.dirname(parent)

@@ -23,12 +23,14 @@ from aquiline.changes.kinds import (
     Change,
     EditFile,
     Inline,
+    MakeDirectory,
     MakeHardlink,
     Move,
     ReactDaemonReload,
     Reaction,
     Restore,
     SetPackages,
+    SetRecord,
     SetUnit,
     Stored,
     WriteFile,
@@ -38,6 +40,7 @@ from aquiline.changes.perform import (
     REACTION_KINDS,
     STATE_KINDS,
     Preimages,
+    entry_of,
     foresee_unit,
     package_targets,
     probe_says_yes,
@@ -47,7 +50,7 @@ from aquiline.changes.steps import Cause, Coverage, Plan, Step, Undo, UndoClass
 from aquiline.changes.text import text_of
 from aquiline.errors import AquilineError, HostError
 from aquiline.execution.recovery import what_became_of
-from aquiline.host.naming import is_path, observe
+from aquiline.host.naming import is_path, observe, path_of
 from aquiline.host.objects import (
     ABSENT,
     Absent,
@@ -148,6 +151,7 @@ def plan_undo(
         facts: The host's own facts.
     """
     planner = _UndoPlanner(host, preimages, choices, never_undone, purged or {}, changed_later)
+    planner.leave_homes(records)
     for record in _in_undo_order(records):
         planner.take_back(record)
     planner.react(records, owed)
@@ -191,8 +195,37 @@ class _UndoPlanner:
         self._left: set[str] = set()
         #: Numbers of the steps that put unit files back since the service manager was last told to read them.
         self._unread: list[int] = []
+        #: Paths of directories made for others to use, and in them, that somebody has used since.
+        self._in_use: set[str] = set()
         #: New step numbers by the step they take back.
         self._taken_back: dict[tuple[str, int], list[int]] = {}
+
+    # ---- homes ----------------------------------------------------------------------------------------------------
+
+    def leave_homes(self, records: Sequence[StepRecord]) -> None:
+        """Find the directories made for others to use that are no longer as they were made: all in them stays."""
+        for record in records:
+            change = record.known.change
+            if not isinstance(change, MakeDirectory) or not change.seed or change.path in self._in_use:
+                continue
+            made = _left_below(change.path, records)
+            choices = {self._choices.of(path) for path in made}
+            if "force" not in choices and not self._is_as_made(change.path, made):
+                self._in_use.update(made)
+
+    def _is_as_made(self, top: str, made: Mapping[str, Object]) -> bool:
+        """Whether all of `made` is as it was left and nothing else is in it; stops at the first that is not."""
+        if self._overlay.status(top) is None:
+            return True
+        for path, was_left in made.items():
+            found = self._overlay.observe(path)
+            if not same_but_times(found, was_left):
+                return False
+            if isinstance(found, Directory) and any(
+                posixpath.join(path, name) not in made for name in self._overlay.names(path)
+            ):
+                return False
+        return True
 
     # ---- state steps ----------------------------------------------------------------------------------------------
 
@@ -204,7 +237,10 @@ class _UndoPlanner:
             return
         if isinstance(step.change, OPAQUE_KINDS) and record.status == "failed" and not self._happened(record):
             return
-        if any(self._never_undone(at.path) for at in step.after):
+        if any(at.path in self._in_use for at in step.after):
+            self._stay(record, "others have used it, or what is in it, since it was made", chosen=True)
+            return
+        if any(self._never_undone(path_of(at.path) or at.path) for at in step.after):
             self._stay(record, "this host's policy says that it is never taken back", chosen=True)
             return
         if isinstance(step.change, STATE_KINDS) and record.status == "failed":
@@ -307,6 +343,9 @@ class _UndoPlanner:
             return
         if isinstance(change, SetUnit):
             foresee_unit(change, after, self._overlay)
+            return
+        if isinstance(change, SetRecord):
+            self._overlay.accounts.set_entries(change.database, [entry_of(change)])
             return
         if isinstance(change, SetPackages):
             self._overlay.packages.transact(package_targets(after))
@@ -554,6 +593,17 @@ class _UndoPlanner:
             notes=tuple(self._notes),
         )
         return UndoPlan(plan, tuple(self._conflicts), tuple(self._stays), tuple(self._notes))
+
+
+def _left_below(path: str, records: Sequence[StepRecord]) -> dict[str, Object]:
+    """Return what `records`, newest run first, left at and below `path`."""
+    by_run = [list(group) for _, group in itertools.groupby(records, key=lambda record: record.run)]
+    left = {at.path: at.object for run in reversed(by_run) for record in run for at in record.known.after}
+    return {
+        one: found
+        for one, found in left.items()
+        if (one == path or one.startswith(f"{path.rstrip('/')}/")) and not isinstance(found, Absent)
+    }
 
 
 def named(record: StepRecord, change: Restore) -> Restore:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from aquiline.errors import HostError
 from aquiline.host.objects import Status
-from aquiline.host.protocol import Reading
+from aquiline.host.protocol import Entry, Host
+from aquiline.host.records import Databases, edit
 
 
 def numbers(content: bytes) -> dict[str, int]:
@@ -32,9 +34,11 @@ class RootAccounts:
     For the running system the name services are asked for what is not in them: users may come from LDAP or SSSD.
     """
 
-    def __init__(self, host: Reading) -> None:
+    def __init__(self, host: Host, lock: Callable[[], AbstractContextManager[None]]) -> None:
         self._host = host
+        self._lock = lock
         self._read: dict[str, tuple[Status | None, dict[str, int]]] = {}
+        self._databases = Databases(host)
 
     def uid(self, user: str | int) -> int:
         """Return the number of `user`; raise `HostError` where there is none. A number is returned as it is."""
@@ -43,6 +47,15 @@ class RootAccounts:
     def gid(self, group: str | int) -> int:
         """Return the number of `group`; raise `HostError` where there is none. A number is returned as it is."""
         return group if isinstance(group, int) else self._number(group, "group", "/etc/group", _group_of_name_services)
+
+    def entry(self, database: str, name: str) -> Entry:
+        """Return an entry of the files in ``/etc``: what name services know besides is none."""
+        return self._databases.of(database).entry(name)
+
+    def set_entries(self, database: str, entries: Sequence[Entry]) -> None:
+        """Set entries under ``/etc/.pwd.lock``; raise `HostError` where somebody keeps it."""
+        with self._lock():
+            edit(self._host, database, entries)
 
     def _number(self, name: str, what: str, path: str, ask: Callable[[str], int]) -> int:
         number = self._listed(path).get(name)

@@ -26,7 +26,7 @@ from aquiline.host.objects import (
     Status,
     sha256,
 )
-from aquiline.host.protocol import Accounts, Command, Completed, Host, Packages, Staged, Units, UnitState
+from aquiline.host.protocol import Accounts, Command, Completed, Entry, Host, Packages, Staged, Units, UnitState
 
 
 class Died(BaseException):
@@ -77,7 +77,7 @@ class FaultyHost:
 
     @property
     def accounts(self) -> Accounts:
-        return self._alive.accounts
+        return _FaultyAccounts(self, self._alive.accounts)
 
     @property
     def units(self) -> Units:
@@ -213,6 +213,25 @@ class FaultyHost:
             os.kill(os.getpid(), signal.SIGKILL)
         self._dead = True
         raise Died(f"{self._when} effect {self.count()}: {what}")
+
+
+class _FaultyAccounts:
+    def __init__(self, host: FaultyHost, base: Accounts) -> None:
+        self._host = host
+        self._base = base
+
+    def uid(self, user: str | int) -> int:
+        return self._base.uid(user)
+
+    def gid(self, group: str | int) -> int:
+        return self._base.gid(group)
+
+    def entry(self, database: str, name: str) -> Entry:
+        return self._base.entry(database, name)
+
+    def set_entries(self, database: str, entries: Sequence[Entry]) -> None:
+        with self._host.effect(f"set {', '.join(entry.name for entry in entries)} in {database}"):
+            self._base.set_entries(database, entries)
 
 
 class _FaultyUnits:

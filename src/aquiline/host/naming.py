@@ -6,8 +6,9 @@ A file is called by its path. What is not in the file tree is called by its kind
 
 from __future__ import annotations
 
-from aquiline.host.objects import ABSENT, Object, Unit
+from aquiline.host.objects import ABSENT, Object, Record, Unit
 from aquiline.host.protocol import Reading
+from aquiline.host.records import DATABASES, place_of
 
 
 def is_path(name: str) -> bool:
@@ -25,6 +26,17 @@ def package_name(package: str) -> str:
     return f"package:{package}"
 
 
+def record_name(database: str, account: str) -> str:
+    """Return what an entry of an account database is called among all objects."""
+    return f"{database}:{account}"
+
+
+def path_of(name: str) -> str:
+    """Return the path of the file that an object is, or is in; empty where it is in none."""
+    kind = name.partition(":")[0]
+    return name if is_path(name) else place_of(kind) if kind in DATABASES else ""
+
+
 def observe(host: Reading, name: str) -> Object:
     """Return the object that is called `name`; raises what looking at it raises, `ValueError` for no such kind."""
     if is_path(name):
@@ -36,5 +48,8 @@ def observe(host: Reading, name: str) -> Object:
             return Unit(state.enabled, state.active) if state.exists else ABSENT
         case "package":
             return host.packages.installed().get(rest, ABSENT)
+        case _ if kind in DATABASES:
+            line = host.accounts.entry(kind, rest).line
+            return Record(line) if line is not None else ABSENT
         case _:
             raise ValueError(f"there is no kind of object {kind!r}: {name}")

@@ -9,15 +9,16 @@ A modification time of 0 says *when it runs*: the overlay has no clock, so that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
 from aquiline.errors import HostError, UnknownUntilRun
 from aquiline.host import unitfiles, unitlinks
 from aquiline.host.accounts import numbers
-from aquiline.host.objects import ABSENT, Absent, Enablement, FileObject, Package, RegularFile
-from aquiline.host.protocol import Accounts, Command, Completed, Packages, Reading, Units, UnitState
+from aquiline.host.objects import ABSENT, Absent, Enablement, FileObject, Package, RegularFile, sha256
+from aquiline.host.protocol import Accounts, Command, Completed, Entry, Packages, Reading, Units, UnitState
+from aquiline.host.records import Databases, place_of
 from aquiline.host.tree import Inode, Tree, Undone
 from aquiline.host.unitfiles import SEARCHED, template_of
 
@@ -137,6 +138,22 @@ class _OverlayAccounts:
         self._overlay = overlay
         #: By path: the object that was parsed, and what it held.
         self._parsed: dict[str, tuple[FileObject, dict[str, int]]] = {}
+        self._databases = Databases(overlay)
+
+    def entry(self, database: str, name: str) -> Entry:
+        return self._databases.of(database).entry(name)
+
+    def set_entries(self, database: str, entries: Sequence[Entry]) -> None:
+        path = place_of(database)
+        found = self._overlay.observe(path)
+        if not isinstance(found, RegularFile):
+            raise HostError("there is no such account database, or it is no regular file", path=path)
+        changed = self._databases.of(database).with_entries(entries)
+        content = changed.content
+        metadata = msgspec.structs.replace(found.metadata, mtime_ns=0)
+        self._overlay.remember(path, RegularFile(metadata, len(content), sha256(content)), content)
+        # Kept, because a plan may set thousands of entries, and asks for each before and after.
+        self._databases.is_now(database, changed)
 
     def uid(self, user: str | int) -> int:
         return user if isinstance(user, int) else self._number("/etc/passwd", user, self._overlay.base.accounts.uid)

@@ -159,6 +159,21 @@ class Packages(Protocol):
         ...
 
 
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One entry of an account database, and where a new one goes."""
+
+    #: The account it is of: its first field.
+    name: str
+    #: The whole line, its end left out; None where there is none, or none is to be.
+    line: str | None
+    #: The entry that it stands below: empty is at the top, None below all others but for the lines of NIS.
+    after: str | None = None
+    #: How many lines that are no entries are between the two.
+    below: int = 0
+    #: The database's last line has no line end; kept so where this entry comes to stand last, or was last.
+    unended: bool = False
+
+
 class Accounts(Protocol):
     """Users and groups of a host."""
 
@@ -167,6 +182,20 @@ class Accounts(Protocol):
         ...
 
     def gid(self, group: str | int) -> int: ...
+
+    def entry(self, database: str, name: str) -> Entry:
+        """Return the entry of `name` in passwd, shadow, group, gshadow, subuid or subgid, and where it stands.
+
+        MUST raise `HostError` where there are several.
+        """
+        ...
+
+    def set_entries(self, database: str, entries: Sequence[Entry]) -> None:
+        """Set, add and remove entries of one database in one atomic and durable effect; other lines stay as they are.
+
+        MUST hold the system's own lock meanwhile, and raise `HostError` where somebody else does not let go of it.
+        """
+        ...
 
 
 class Reading(Protocol):

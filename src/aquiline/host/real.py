@@ -10,6 +10,8 @@ outside the directories they own (DESIGN D14). One thread at a time.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from aquiline.host import commands
@@ -18,6 +20,7 @@ from aquiline.host.kept import Keeping
 from aquiline.host.labels import PolicyLabels
 from aquiline.host.packages import RootPackages
 from aquiline.host.protocol import Command, Completed
+from aquiline.host.records import LOCK, system_lock
 from aquiline.host.systemd import RootUnits
 
 
@@ -44,7 +47,7 @@ class RealHost(Keeping):
         self._offline = not os.path.samestat(os.stat(root), os.stat("/"))
         if not self._offline:
             self._labels = PolicyLabels()
-        self._accounts = RootAccounts(self)
+        self._accounts = RootAccounts(self, self._accounts_locked)
         self._units = RootUnits(self)
         self._packages = RootPackages(self, str(packages) if packages is not None else "")
 
@@ -67,6 +70,16 @@ class RealHost(Keeping):
     @property
     def packages(self) -> RootPackages:
         return self._packages
+
+    @contextmanager
+    def _accounts_locked(self) -> Iterator[None]:
+        directory, name = self._place(LOCK, "lock the account databases")
+        is_new = self.status(LOCK) is None
+        with system_lock(directory, name):
+            yield
+            if is_new and self._offline:
+                # Nobody runs there who might wait for it: an image is left without it.
+                os.unlink(name, dir_fd=directory)
 
     def run(self, command: Command) -> Completed:
         # it may unmount what our descriptors hold busy

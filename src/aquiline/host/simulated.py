@@ -36,7 +36,8 @@ from aquiline.host.objects import (
     sha256,
 )
 from aquiline.host.packages.versions import is_older_deb
-from aquiline.host.protocol import Accounts, Command, Completed, UnitState
+from aquiline.host.protocol import Accounts, Command, Completed, Entry, UnitState
+from aquiline.host.records import Databases, edit
 from aquiline.host.tree import Inode, Tree
 
 #: When a simulated host begins, in nanoseconds since the epoch: 2001-09-09 01:46:40 UTC.
@@ -434,6 +435,7 @@ class _SimulatedAccounts:
 
     def __init__(self, host: SimulatedHost, users: Mapping[str, int] | None, groups: Mapping[str, int] | None) -> None:
         self._host = host
+        self._databases = Databases(host)
         self._users = users or {}
         self._groups = groups or {}
 
@@ -442,6 +444,12 @@ class _SimulatedAccounts:
 
     def gid(self, group: str | int) -> int:
         return self._number("group", group, self._known("/etc/group", GROUPS, self._groups))
+
+    def entry(self, database: str, name: str) -> Entry:
+        return self._databases.of(database).entry(name)
+
+    def set_entries(self, database: str, entries: Sequence[Entry]) -> None:
+        edit(self._host, database, entries)
 
     def user(self, uid: int) -> str:
         """Return the name of a user, or the number where it has none."""

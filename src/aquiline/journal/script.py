@@ -31,6 +31,7 @@ from aquiline.changes.kinds import (
     ReactSignal,
     ReactUnit,
     Restore,
+    SetRecord,
     SetUnit,
     WriteFile,
 )
@@ -188,6 +189,11 @@ class UndoScript:
         """Add what decides whether the step is to be taken back; return a function that this needs."""
         before = {at.path: file_object(at) for at in step.before if is_path(at.path)}
         changed = [at for at in step.after if is_path(at.path) and before.get(at.path) != at.object]
+        if isinstance(step.change, SetRecord):
+            for at, was in zip(step.after, step.before, strict=True):
+                shell.look_at_record(text, at.path, at.object, was.object)
+            text.lines.append("aq_decide || return 0")
+            return []
         if changed:
             for at in changed:
                 text.call("aq_guard", at.path, shell.guard(file_object(at)), shell.guard(before.get(at.path)))

@@ -37,6 +37,7 @@ from aquiline.changes.kinds import (
     RunScript,
     SetMetadata,
     SetPackages,
+    SetRecord,
     SetUnit,
     Stored,
     Validate,
@@ -48,11 +49,14 @@ from aquiline.host.objects import (
     Enablement,
     FileObject,
     Metadata,
+    Object,
+    Record,
     RegularFile,
     Special,
     Symlink,
     sha256,
 )
+from aquiline.host.records import place_of
 
 #: The search path of commands (as `aquiline.host` runs them).
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -245,10 +249,32 @@ def do(text: Text, change: Change, after: Mapping[str, FileObject], shells: Shel
             put_back(text, path, change.object, kept="''", same="", shells=shells)
         case MakeDirectory() | MakeSymlink() | MakeSpecial() | SetMetadata():
             _make_or_guess(text, change, after, shells)
+        case SetRecord():
+            set_record(text, change)
         case Validate():
             pass
         case _:
             _run(text, change)
+
+
+def look_at_record(text: Text, name: str, left: Object, was: Object) -> None:
+    """Add what compares an entry of an account database with what the run left and with what was there before."""
+    database, _, account = name.partition(":")
+    lines = (one.line if isinstance(one, Record) else "" for one in (left, was))
+    text.call("aq_record_guard", place_of(database), f"^{_pattern(account)}:", *lines)
+
+
+def set_record(text: Text, change: SetRecord) -> None:
+    """Add what sets or removes an entry of an account database."""
+    after = "-" if change.after is None else f"^{_pattern(change.after)}:" if change.after else ""
+    place = (after, change.below, "1" if change.unended else "")
+    path, pattern = place_of(change.database), f"^{_pattern(change.name)}:"
+    text.call("aq_record", path, pattern, change.line or "", *place)
+
+
+def _pattern(name: str) -> str:
+    """Return a name as a basic regular expression."""
+    return re.sub(r"[].*^$\\[]", r"\\\g<0>", name)
 
 
 def _make_or_guess(

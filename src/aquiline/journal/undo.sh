@@ -369,6 +369,128 @@ aq_time() {
     if [ -d "$aq_t" ] && [ ! -L "$aq_t" ]; then touch -c -d "$2" -- "$aq_t"; fi
 }
 
+# ---- account databases ----
+
+# PATTERN is a basic regular expression for the beginning of an entry's line. The lock of the C library, which aquiline
+# itself takes, is out of a shell's reach; FILE.lock is what useradd, passwd and vipw wait for besides. Of the entries
+# nothing is said: they hold password hashes.
+
+# aq_record_look PATH PATTERN: sets aq_t, aq_at to the number of the entry's line, aq_seen to the line; empty: none.
+aq_record_look() {
+    aq_at='' aq_seen=''
+    aq_reach "$1" || return 1
+    [ -f "$aq_t" ] && [ ! -L "$aq_t" ] || return 0
+    aq_seen=$(grep -n -- "$2" "$aq_t" | head -n 1)
+    aq_at=${aq_seen%%:*} aq_seen=${aq_seen#*:}
+}
+
+# aq_record_guard PATH PATTERN LEFT WAS: as aq_guard, for an entry; LEFT and WAS are empty where there was none.
+aq_record_guard() {
+    if ! aq_record_look "$1" "$2"; then
+        aq_unsafe=1
+        aq_fail "a parent directory of $1 leads out of $AQ_ROOT"
+        return 0
+    fi
+    [ -n "$aq_dry" ] || rm -f -- "$aq_dir/.aq-accounts"
+    if [ "$aq_seen" = "$3" ]; then
+        aq_left=1
+    elif [ "$aq_seen" != "$4" ]; then
+        aq_changed=1
+        aq_what="the entry ${2#^} in $1 was changed since"
+    fi
+}
+
+# aq_record PATH PATTERN LINE AFTER BELOW UNENDED: sets the entry, or removes it where LINE is empty. A new one goes
+# below the entry that AFTER is a pattern of (empty: at the top; -: below all others), BELOW lines that are none between.
+aq_record() {
+    aq_record_look "$1" "$2" || { aq_fail "a parent directory of $1 leads out of $AQ_ROOT"; return 1; }
+    [ -f "$aq_t" ] && [ ! -L "$aq_t" ] || { aq_fail "$1: there is no such account database"; return 1; }
+    [ -n "$aq_at$3" ] || return 0
+    aq_stage "$1" || return 1
+    aq_record_lock "$1" || return 1
+    aq_cut=''
+    aq_total=$(aq_lines | wc -l)
+    if [ -n "$aq_at" ]; then
+        aq_above=$((aq_at - 1))
+        [ -z "$3" ] || [ "$aq_at" -lt "$aq_total" ] || [ -z "$(tail -c 1 -- "$aq_t")" ] || aq_cut=1
+        [ -n "$3" ] || [ "$aq_at" -lt "$aq_total" ] || aq_cut=$6
+        aq_rest=$((aq_at + 1))
+    else
+        aq_record_place "$4" "$5"
+        [ "$aq_above" -lt "$aq_total" ] || aq_cut=$6
+        aq_rest=$((aq_above + 1))
+    fi
+    if ! cp -T --attributes-only --preserve=all -- "$aq_t" "$aq_tmp" || ! aq_record_write "$3"; then
+        aq_drop "$1"
+        aq_record_unlock
+        return 1
+    fi
+    touch -- "$aq_tmp"
+    aq_publish "$1"
+    aq_published=$?
+    aq_record_unlock
+    return "$aq_published"
+}
+
+# aq_record_write LINE: the new content into aq_tmp, keeping the inode with its owner, mode and attributes.
+aq_record_write() {
+    {
+        aq_lines | head -n "$aq_above"
+        [ -z "$1" ] || printf '%s\n' "$1"
+        aq_lines | tail -n "+$aq_rest"
+    } >"$aq_tmp" || return 1
+    [ -z "$aq_cut" ] || truncate -s -1 -- "$aq_tmp"
+}
+
+# aq_lines: the lines of aq_t, the last one ended.
+aq_lines() {
+    cat <"$aq_t"
+    [ -z "$(tail -c 1 -- "$aq_t")" ] || echo
+}
+
+# aq_record_place AFTER BELOW: sets aq_above to the number of lines that stay above a new entry.
+aq_record_place() {
+    aq_above=0
+    [ -n "$1" ] || { aq_record_below "$2"; return 0; }
+    [ "$1" = - ] || aq_above=$(aq_lines | grep -n -- "$1" | head -n 1)
+    aq_above=${aq_above%%:*}
+    case $aq_above in
+    0 | '')
+        aq_above=$(aq_lines | grep -n '^[+-]' | head -n 1)
+        aq_above=${aq_above%%:*}
+        if [ -n "$aq_above" ]; then aq_above=$((aq_above - 1)); else aq_above=$aq_total; fi
+        ;;
+    *) aq_record_below "$2" ;;
+    esac
+}
+
+# aq_record_below BELOW: passes over as many lines, as long as they are no entries.
+aq_record_below() {
+    aq_more=$1
+    while [ "$aq_more" -gt 0 ] && [ "$aq_above" -lt "$aq_total" ]; do
+        aq_line=$(aq_lines | sed -n "$((aq_above + 1))p")
+        case $aq_line in [+-]* | '#'* | :*) ;; *:*) return 0 ;; esac
+        aq_above=$((aq_above + 1)) aq_more=$((aq_more - 1))
+    done
+}
+
+# aq_record_lock PATH: takes FILE.lock, which holds the number of a process; that of one that has ended counts not.
+aq_record_lock() {
+    aq_lock=$aq_t.lock
+    printf '%s' "$$" >"$aq_t.aq-$$" || { aq_fail "$1: its lock"; return 1; }
+    if ! ln -- "$aq_t.aq-$$" "$aq_lock" 2>/dev/null; then
+        aq_owner=$(tr -dc 0-9 <"$aq_lock")
+        if [ -z "$aq_owner" ] || kill -0 "$aq_owner" 2>/dev/null || ! mv -f -T -- "$aq_t.aq-$$" "$aq_lock"; then
+            rm -f -- "$aq_t.aq-$$"
+            aq_fail "$1 is locked by process ${aq_owner:-unknown}: $aq_lock"
+            return 1
+        fi
+    fi
+    rm -f -- "$aq_t.aq-$$"
+}
+
+aq_record_unlock() { rm -f -- "$aq_lock"; }
+
 # ---- commands ----
 
 # aq_exec TIMEOUT [NAME=VALUE...] ARGV...: runs a command in the fixed environment, below the root.

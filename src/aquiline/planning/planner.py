@@ -41,6 +41,7 @@ from aquiline.changes.kinds import (
     RunCommand,
     RunScript,
     SetPackages,
+    SetRecord,
     SetUnit,
     Touches,
     Validate,
@@ -51,6 +52,7 @@ from aquiline.changes.perform import (
     OFFLINE,
     OPAQUE_KINDS,
     REACTION_KINDS,
+    entry_of,
     foresee_unit,
     is_run_here,
     not_run,
@@ -63,6 +65,7 @@ from aquiline.changes.resolve import Effect, resolve
 from aquiline.changes.scratch import Scratch
 from aquiline.changes.steps import Cause, ComponentReport, ComponentState, Coverage, Plan, Probed, Step, Undo
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, ProfileError, StepFailed, UnknownUntilRun
+from aquiline.host.naming import path_of
 from aquiline.host.objects import (
     ABSENT,
     At,
@@ -76,6 +79,7 @@ from aquiline.host.objects import (
 )
 from aquiline.host.overlay import Overlay
 from aquiline.host.protocol import Completed, Reading
+from aquiline.host.records import place_of
 from aquiline.host.unitfiles import are_unit_files
 from aquiline.planning.component import Component, Note, Task, Yielded
 from aquiline.planning.guard import trusted, watching
@@ -356,7 +360,7 @@ class _Planner:
             if pending.raised_by & self._relatives(name):
                 return describe(pending.reaction)
         for step in self._steps:
-            if any(_overlaps(at.path, path) for at in step.after for path in probe.reads):
+            if any(_overlaps(path_of(at.path) or at.path, path) for at in step.after for path in probe.reads):
                 return step.description
             if not probe.reads and step.component in self._relatives(name):
                 return step.description
@@ -624,6 +628,8 @@ class _Planner:
                 self._overlay.link(change.path, change.existing, "plan")
             case SetUnit():
                 foresee_unit(change, effect.after, self._overlay)
+            case SetRecord():
+                self._overlay.accounts.set_entries(change.database, [entry_of(change)])
             case SetPackages():
                 self._remember_packages(component, effect)
             case WriteFile() | EditFile():
@@ -665,10 +671,7 @@ class _Planner:
         return self._overlay.content_now(content.path)
 
     def _refuse_forbidden(self, change: Change) -> None:
-        if not isinstance(change, FILE_KINDS):
-            return
-        paths = (change.source, change.destination) if isinstance(change, Move) else (change.path,)
-        for path in paths:
+        for path in _changed_files(change):
             why = self._known.forbids(path)
             if why is not None:
                 raise HostError(f"this host's policy forbids to change it: {why}", path=path)
@@ -744,6 +747,17 @@ def _touched(change: RunCommand | RunScript) -> str:
     if touches is None:
         return "anything (it declares nothing)"
     return ", ".join((*touches.paths, *touches.units, *touches.packages)) or "nothing that any component reads"
+
+
+def _changed_files(change: Change) -> tuple[str, ...]:
+    """Return the paths of what `change` makes, moves, removes or edits."""
+    match change:
+        case Move():
+            return (change.source, change.destination)
+        case SetRecord():
+            return (place_of(change.database),)
+        case _:
+            return (change.path,) if isinstance(change, FILE_KINDS) else ()
 
 
 def _overlaps(path: str, other: str) -> bool:

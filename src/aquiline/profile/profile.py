@@ -129,7 +129,9 @@ def _terms(path: str) -> list[tuple[str, str]]:
 def _section(name: str, value: Any) -> ComponentSection:
     path = child(_COMPONENTS, name)
     section = _mapping(value, path)
-    dependencies = _mapping(section.get("dependencies", {}), child(path, "dependencies"))
+    listed = section.get("dependencies", {})
+    # Profiles of old have a list of what comes before.
+    dependencies = _mapping({"pre": listed} if isinstance(listed, list) else listed, child(path, "dependencies"))
     return ComponentSection(
         name=name,
         active=_boolean(section, "active", path),
