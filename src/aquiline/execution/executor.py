@@ -335,11 +335,12 @@ class Executor:
         self._journal.conclude(self._run, outcomes)
 
     def _outcome(self, step: Step, performed: Performed) -> Outcome:
-        is_done = performed.outcome == "done" if performed.error is None else self._happened(step)
+        verdict = "" if performed.error is None else self._what_became_of(step)
+        is_done = performed.outcome == "done" if performed.error is None else verdict == "done"
         return Outcome(
             step=step.number,
             what="done" if is_done else "failed" if performed.error is not None else "skipped",
-            observed=performed.observed if performed.error is None or not is_done else observed_after(step, self._host),
+            observed=observed_after(step, self._host) if verdict in ("done", "half-way") else performed.observed,
             output="" if step.secret else performed.output,
             note=performed.error.message if performed.error is not None else "",
             debts_paid=self._debts_paid_by(step) if performed.error is None else (),
@@ -347,11 +348,9 @@ class Executor:
             undoes=taken_back_by(step) if is_done else None,
         )
 
-    def _happened(self, step: Step) -> bool:
-        """Whether a step that failed is there all the same: the error came after its effect."""
-        if not isinstance(step.change, STATE_KINDS):
-            return False
-        return what_became_of(step, self._host, self._preimages)[0] == "done"
+    def _what_became_of(self, step: Step) -> str:
+        """Return whether a step that failed is there all the same, or a part of it; empty where this cannot be told."""
+        return what_became_of(step, self._host, self._preimages)[0] if isinstance(step.change, STATE_KINDS) else ""
 
     def _debts_of(self, step: Step) -> tuple[int, ...]:
         """Return the debts of a step that did not happen: nobody owes them any more."""

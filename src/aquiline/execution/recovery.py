@@ -161,6 +161,8 @@ def _what_became_of_unit(step: Step, host: Reading) -> tuple[Verdict, str]:
     before, after = step.before[0].object, step.after[0].object
     if not isinstance(found, Unit) or not isinstance(before, Unit) or not isinstance(after, Unit):
         return "in-doubt", f"{step.after[0].path} has gone"
+    if before.active == "failed" and found.active == "inactive":
+        before = msgspec.structs.replace(before, active="inactive")  # nobody can make it have failed again
     if _alike(found, before):
         return ("half-way", "whether it ran does not show") if _alike(before, after) else _NOT_DONE
     if _alike(found, after) and before.enabled == after.enabled:

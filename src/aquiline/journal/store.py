@@ -324,10 +324,13 @@ class Journal:
         return [self._step_record(run, row, events.get(row[0], []), values.get(row[0], ())) for row in rows]
 
     def stands(self, run: str) -> bool:
-        """Return whether any step of `run` was done and has not been taken back."""
-        for events in self._step_events(self._sequence(run)).values():
+        """Return whether any step of `run` was done, or left something when it failed, and has not been taken back."""
+        sequence = self._sequence(run)
+        left_something = self._step_values(sequence).keys()
+        for number, events in self._step_events(sequence).items():
             status, _, taken_back, _ = _summary(events)
-            if status in ("done", "assumed-done") and all(map(self._is_taken_back, taken_back)):
+            has_effect = status in ("done", "assumed-done") or (status == "failed" and number in left_something)
+            if has_effect and all(map(self._is_taken_back, taken_back)):
                 return True
         return False
 

@@ -1,0 +1,159 @@
+"""Units of real hosts: systemd runs there, and the snapshot that is compared was taken by other means than ours."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.bed.host import BedHost, BedProcess
+from tests.bed.snapshot import HostSnapshot, diff
+
+OTHERS = ("/root", "/root/profile.json", "/var/lib")
+SLOW = {"service": {"ExecStart": "/bin/sleep 1000", "ExecStartPre": ["/bin/sleep 5"]}}
+INSTALL = {"install": {"WantedBy": ["multi-user.target", "timers.target"], "Alias": ["also-ours.service"]}}
+
+
+class Ours:
+    """A host with aquiline on it."""
+
+    def __init__(self, host: BedHost) -> None:
+        self.host = host
+        host.install_aquiline()
+        self.wants({})
+        self.run("plan", "/root/profile.json")  # compiles what python keeps beside its files
+
+    def wants(self, units: dict[str, Any]) -> None:
+        """Let the profile have these units from now on."""
+        tree = {"software": {"components": {"systemd": {"unit": units}}}}
+        (self.host.root / "root/profile.json").write_text(json.dumps(tree))
+
+    def run(self, *words: str, status: int = 0) -> str:
+        """Return what aquiline says; it must end with `status`."""
+        done = self.host.run(["aquiline", *words], check=False, timeout=120)
+        assert status == done.returncode, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def apply(self, status: int = 0) -> str:
+        return self.run("apply", "/root/profile.json", status=status)
+
+    def start(self) -> BedProcess:
+        return self.host.start(["aquiline", "apply", "/root/profile.json"])
+
+    def states(self, unit: str) -> tuple[str, str]:
+        return self.systemctl("is-enabled", unit), self.systemctl("is-active", unit)
+
+    def systemctl(self, *words: str) -> str:
+        return self.host.run(["systemctl", *words], check=False).stdout.strip()
+
+    def wait_for(self, unit: str, active: str) -> None:
+        end = time.monotonic() + 30
+        while self.systemctl("is-active", unit) != active:
+            assert time.monotonic() < end, f"{unit} does not become {active}"
+            time.sleep(0.05)
+
+    def differences(self, before: HostSnapshot) -> list[str]:
+        """Return what is not as before, the profile apart, and the time of the directory that the journal is in."""
+        return [str(one) for one in diff(before, self.host.snapshot()) if one.name not in OTHERS]
+
+
+@pytest.fixture
+def ours(bed_host: BedHost) -> Ours:
+    return Ours(bed_host)
+
+
+STATES = {"enabled": ("enabled", "active"), "disabled": ("disabled", "inactive"), "masked": ("masked", "inactive")}
+
+
+def test_every_transition_is_taken_back(ours: Ours) -> None:
+    """A unit with a script beside it, from each state to each: applied, verified, undone exactly, redone, undone."""
+    verbs = {"enabled": "start", "disabled": "stop", "masked": "stop"}
+    for before, wanted in itertools.permutations(STATES, 2):
+        ours.wants({"cron": {"state": before}})
+        ours.apply()
+        assert STATES[before] == ours.states("cron.service"), verbs[before]
+        snapshot = ours.host.snapshot()
+
+        ours.wants({"cron": {"state": wanted}})
+        ours.apply()
+        assert STATES[wanted] == ours.states("cron.service")
+        ours.run("verify")
+        assert "nothing to do" in ours.run("plan", "/root/profile.json").lower()
+        ours.run("undo")
+        assert [] == ours.differences(snapshot)
+        ours.run("redo", "last~1")
+        assert STATES[wanted] == ours.states("cron.service")
+        ours.run("undo", "last~2")
+        assert [] == ours.differences(snapshot)
+
+
+def test_a_new_unit_comes_and_goes(ours: Ours) -> None:
+    """File, links and process of a unit come in one plan, unit files are read again once; undo leaves no trace."""
+    before = ours.host.snapshot()
+    config = {"service": {"ExecStart": "/bin/sleep 1000"}, **INSTALL}
+    ours.wants({
+        "ours": {"file": {"config": config, "replace": True}},
+        "cron": {"file": {"config": {"service": {"Nice": 5}}}},
+    })  # fmt: skip
+    steps = json.loads(ours.run("plan", "--json", "/root/profile.json"))["steps"]
+
+    ours.apply()
+
+    assert 1 == sum(step["kind"] == "react_daemon_reload" for step in steps)
+    assert ("enabled", "active") == ours.states("ours.service")
+    assert "Nice=5" == ours.systemctl("show", "--property=Nice", "cron.service")
+    ours.run("undo")
+    assert [] == ours.differences(before)
+    assert "Nice=0" == ours.systemctl("show", "--property=Nice", "cron.service")
+
+
+def test_a_unit_that_fails_fails_the_step(ours: Ours) -> None:
+    """The last lines of its log are shown; what of the step happened is taken back; a start limit does not bite."""
+    before = ours.host.snapshot()
+    failing = {"ExecStart": "/bin/sh -c 'echo words of woe; exit 3'", "Restart": "always", "RestartSec": 0}
+    ours.wants({"ours": {"file": {"config": {"service": failing, **INSTALL}, "replace": True}}})
+
+    assert "words of woe" in ours.apply(status=15)
+    assert "words of woe" in ours.apply(status=15)
+    ours.wants({"ours": {"file": {"config": {"service": {"ExecStart": "/bin/sleep 99"}, **INSTALL}, "replace": True}}})
+    ours.apply()
+    assert ("enabled", "active") == ours.states("ours.service")
+    ours.run("undo", "--last", "3")
+    assert [] == ours.differences(before)
+
+
+def test_what_a_condition_keeps_from_starting_fails(ours: Ours) -> None:
+    """Exit 0 of systemctl is no success: that the unit does not run is said, with the condition."""
+    ours.host.run(["systemctl", "disable", "chrony"])
+    before = ours.host.snapshot()
+    ours.wants({"chrony": {}})
+
+    assert "ConditionCapability=CAP_SYS_TIME was not met" in ours.apply(status=15)
+    ours.run("undo")
+    assert [] == ours.differences(before)
+
+
+@pytest.mark.parametrize("power_cut", [False, True], ids=["kill -9", "power cut"])
+@pytest.mark.parametrize("direction", ["--undo", "--finish"])
+def test_a_crash_while_a_unit_starts(direction: str, power_cut: bool, ours: Ours) -> None:
+    """Killed, or the host dead, in the middle of systemctl: the run is finished or taken back, exactly."""
+    before = ours.host.snapshot()
+    ours.wants({"ours": {"file": {"config": {**SLOW, **INSTALL}, "replace": True}}})
+    running = ours.start()
+    ours.wait_for("ours.service", "activating")
+
+    if power_cut:
+        ours.host.kill()
+        running.popen.wait()
+        ours.host.boot()
+    else:
+        running.kill()
+    ours.run("recover", direction)
+
+    if direction == "--finish":
+        assert ("enabled", "active") == ours.states("ours.service")
+        ours.run("undo")
+    assert [] == ours.differences(before)
