@@ -157,3 +157,17 @@ def test_a_crash_while_a_unit_starts(direction: str, power_cut: bool, ours: Ours
         assert ("enabled", "active") == ours.states("ours.service")
         ours.run("undo")
     assert [] == ours.differences(before)
+
+
+def test_the_script_takes_units_back(ours: Ours) -> None:
+    """With nothing but a shell: links, files and what runs are as before, also where the run was killed half way."""
+    before = ours.host.snapshot()
+    units = {"cron": {"state": "masked"}, "chrony": {"state": "disabled"}}
+    ours.wants({**units, "ours": {"file": {"config": {**SLOW, **INSTALL}, "replace": True}}})
+    running = ours.start()
+    ours.wait_for("ours.service", "activating")
+    running.kill()
+
+    ours.host.run(["sh", "-c", "sh /var/lib/aquiline/undo/*.sh"])
+
+    assert [] == ours.differences(before)

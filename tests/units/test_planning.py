@@ -1,0 +1,112 @@
+"""What a plan foresees of units, and in which order it tells the service manager."""
+
+import pytest
+
+from aquiline.changes.kinds import Inline, ReactDaemonReload, ReactUnit, SetUnit, WriteFile
+from aquiline.changes.steps import Plan
+from aquiline.execution.recovery import what_became_of
+from aquiline.host.protocol import UnitState
+from aquiline.host.simulated import SimulatedHost
+from aquiline.journal.preimages import PreimageStore
+from aquiline.planning.component import Task, Yielded
+from aquiline.planning.planner import plan
+from aquiline.profile import Profile
+from tests.engine.site import component
+
+OFF = UnitState(exists=True, enabled="disabled", active="inactive")
+RESTART = ReactUnit(unit="a.service", action="restart")
+
+
+def planned(host: SimulatedHost, *yields: Yielded) -> Plan:
+    profile = Profile({"software": {"components": {"one": {}}}}, "host.example.org")
+    return plan(profile, host, {"one": component("one", yields)})
+
+
+def unit_file(name: str, text: bytes = b"[Service]\n") -> WriteFile:
+    return WriteFile(path=f"/etc/systemd/system/{name}", content=Inline(text))
+
+
+def kinds(made: Plan) -> list[str]:
+    return [type(step.change).__name__ for step in made.steps if "Directory" not in type(step.change).__name__]
+
+
+def test_unit_files_are_read_again_once_and_first() -> None:
+    """Several unit files, one reload: before the first unit is touched, and before any reaction of one."""
+    host = SimulatedHost(units={"a.service": OFF})
+    task = Task(description="", changes=(unit_file("a.service"), unit_file("b.service.d/x.conf")), reactions=(RESTART,))
+
+    made = planned(host, task, SetUnit(unit="a.service", active=True))
+    by_reaction = planned(host, Task(description="", changes=(unit_file("a.service"),), reactions=(RESTART,)))
+    asked_for = planned(
+        host, Task(description="", changes=(unit_file("a.service"),), reactions=(RESTART, ReactDaemonReload()))
+    )
+
+    assert ["WriteFile", "WriteFile", "ReactDaemonReload", "ReactUnit", "SetUnit"] == kinds(made)
+    assert ["WriteFile", "ReactDaemonReload", "ReactUnit"] == kinds(by_reaction) == kinds(asked_for)
+
+
+def test_other_files_need_no_reload() -> None:
+    """What is no unit file is none of the service manager's business."""
+    assert ["WriteFile"] == kinds(planned(SimulatedHost(), WriteFile(path="/etc/motd", content=Inline(b"x"))))
+
+
+def test_a_unit_of_the_same_plan_is_seen() -> None:
+    """A unit that a step before brings is there, off; a reaction of one that nobody brings would fail, and says so."""
+    install = b"[Install]\nWantedBy=multi-user.target\n"
+    reaction = ReactUnit(unit="none.service", action="reload")
+    task = Task(description="", changes=(unit_file("new.service", install),), reactions=(reaction,))
+
+    made = planned(SimulatedHost(), task, SetUnit(unit="new.service", enabled="enabled", active=True))
+
+    assert ("disabled", "inactive") == next(
+        (step.before[0].object.enabled, step.before[0].object.active)  # type: ignore[union-attr]
+        for step in made.steps
+        if isinstance(step.change, SetUnit)
+    )
+    assert any("would fail: there is no unit none.service" in line for line in made.coverage.reduced_by)
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (("disabled", "inactive"), "not-done"),
+        (("enabled", "inactive"), "half-way"),
+        (("enabled", "failed"), "half-way"),
+        (("enabled", "activating"), "half-way"),
+        (("enabled", "active"), "half-way"),
+        (("masked", "inactive"), "in-doubt"),
+    ],
+)
+def test_what_became_of_a_unit(found: tuple[str, str], verdict: str, preimages: PreimageStore) -> None:
+    """After a crash: as before, or on its way and done again; a state that the step does not lead to is a question.
+
+    Enabled and running may be half way too: of several links one may be missing.
+    """
+    host = SimulatedHost(units={"a.service": OFF})
+    (step,) = planned(host, SetUnit(unit="a.service", enabled="enabled", active=True)).steps
+    enabled, active = found
+    crashed = SimulatedHost(units={"a.service": UnitState(exists=True, enabled=enabled, active=active)})
+
+    assert verdict == what_became_of(step, crashed, preimages)[0]
+
+
+def test_a_step_is_about_its_side_only() -> None:
+    """Who only enables a unit does not mind whether it runs."""
+    host = SimulatedHost(units={"a.service": OFF})
+
+    (step,) = planned(host, SetUnit(unit="a.service", enabled="enabled")).steps
+
+    assert [("disabled", ""), ("enabled", "")] == [
+        (at.object.enabled, at.object.active)  # type: ignore[union-attr]
+        for at in (*step.before, *step.after)
+    ]
+
+
+def test_what_runs_to_its_end_is_right_when_it_is_inactive() -> None:
+    """A oneshot is started by the step that enables it, and by no later one."""
+    once = UnitState(exists=True, enabled="disabled", active="inactive", runs_once=True)
+    enabled = UnitState(exists=True, enabled="enabled", active="inactive", runs_once=True)
+    change = SetUnit(unit="a.service", enabled="enabled", active=True)
+
+    assert ["SetUnit"] == kinds(planned(SimulatedHost(units={"a.service": once}), change))
+    assert [] == kinds(planned(SimulatedHost(units={"a.service": enabled}), change))
