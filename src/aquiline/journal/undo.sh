@@ -621,8 +621,10 @@ aq_unit_read_again() {
 aq_unit_run() {
     aq_running || return 0
     aq_unit_read_again
-    systemctl reset-failed -- "$2" 2>/dev/null || :
-    aq_unit "$1" -- "$2"
+    # before a start for the start limit, after a stop because how it ended does not matter
+    [ "$1" = stop ] || systemctl reset-failed -- "$2" 2>/dev/null || :
+    aq_unit "$1" -- "$2" || return 1
+    [ "$1" = start ] || systemctl reset-failed -- "$2" 2>/dev/null || :
 }
 
 # aq_signal NAME PROCESS: none running is success.
