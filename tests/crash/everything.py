@@ -230,9 +230,9 @@ class Host:
         return {path: found for path, found in tree(self.root).items() if not path.startswith(PROGRAMS)}
 
     def written(self) -> dict[str, str]:
-        """Return what commands wrote; what they never wrote or took back is not in it."""
+        """Return what commands wrote; what they did not write, or not to the end, or took back is not in it."""
         found = {path.name: path.read_text().strip() for path in (self.root / "var").iterdir()}
-        return {name: text for name, text in found.items() if text != "off"}
+        return {name: text for name, text in found.items() if text not in ("", "off")}
 
     def left_over(self) -> list[str]:
         """Return what nobody is going to remove any more."""
