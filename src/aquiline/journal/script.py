@@ -296,7 +296,7 @@ def _open(commands: Iterable[int], several_effects: Iterable[int]) -> list[str]:
 def _has_several_effects(step: Step) -> bool:
     """Whether a crash can leave something between what was and what was to become (as `execution.recovery` has it)."""
     match step.change:
-        case WriteFile(in_place=True):
+        case WriteFile(in_place=True) | Restore(in_place=True):
             return True
         case Restore(kept=kept) if kept:
             return True
