@@ -35,6 +35,7 @@ from aquiline.changes.perform import (
     content_chunks,
     keeps_inode,
     label_of,
+    overwrites,
     probe_says_yes,
     remove_leftovers,
 )
@@ -124,7 +125,7 @@ def what_became_of(step: Step, host: Reading, preimages: Preimages) -> tuple[Ver
     is_before = all(_alike(observe(host, at.path), at.object) for at in step.before)
     is_after = all(_alike(observe(host, at.path), at.object) for at in step.after)
     if is_after and not is_before:
-        if (keeps_inode(step) or _is_in_place(step.change)) and not _has_time(found, after):
+        if (keeps_inode(step) or overwrites(step)) and not _has_time(found, after):
             return "half-way", "all but its time is as it is to become"
         return "done", "what it makes is there"
     if is_after and _has_time(found, after) and not isinstance(step.change, Move):
@@ -222,14 +223,10 @@ def is_half_way(step: Step, found: Object, host: Reading, preimages: Preimages) 
         return False
     if keeps_inode(step):
         return _content(found) == _content(after)
-    if isinstance(before, RegularFile) and isinstance(after, RegularFile) and _is_in_place(change):
+    if overwrites(step) and isinstance(before, RegularFile) and isinstance(after, RegularFile):
         old, new = preimages.chunks(before.sha256), content_chunks(_content_of(change, after), host, preimages)
         return _is_torn(host.read(step.after[0].path), b"".join(old), b"".join(new))
     return False
-
-
-def _is_in_place(change: Change) -> bool:
-    return isinstance(change, WriteFile | Restore) and change.in_place
 
 
 def _content_of(change: Change, after: RegularFile) -> Content:
