@@ -51,7 +51,7 @@ def test_a_read_only_state(site: Site) -> None:
     in_private_mounts(work)
 
 
-@pytest.mark.parametrize(("where", "flag"), [("file", "i"), ("file", "a"), ("directory", "i")])
+@pytest.mark.parametrize(("where", "flag"), [("file", "i"), ("file", "a"), ("directory", "i"), ("directory", "a")])
 def test_immutable(site: Site, flag: str, where: str) -> None:
     """What is immutable or append-only is a clear failure; what came before it is taken back."""
     site.path("/d").mkdir()

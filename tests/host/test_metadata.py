@@ -427,6 +427,23 @@ class TestRefusals:
         with pytest.raises(HostError, match="its directory is immutable"):
             put(host, "/fixed/new", file(b""), b"")
 
+    @pytest.mark.parametrize(
+        "effect",
+        [lambda host: put(host, "/d/new", file(b""), b""), lambda host: host.link("/d/new", "/d/file", "x")],
+    )
+    def test_append_only_directories(self, host: RealHost, effect: Callable[[RealHost], object]) -> None:
+        """No temporary name is made where it could not be taken away again."""
+        put(host, "/d/file", file(b"x"), b"x")
+        host.forget_directories()
+        subprocess.run(["chattr", "+a", f"{host.root}/d"], check=True)
+        try:
+            with pytest.raises(HostError, match="its directory is append-only"):
+                effect(host)
+
+            assert ["file"] == os.listdir(f"{host.root}/d")
+        finally:
+            subprocess.run(["chattr", "-a", f"{host.root}/d"], check=True)
+
     def test_network_file_systems(self, host: RealHost, monkeypatch: pytest.MonkeyPatch) -> None:
         """Every effect on a network file system is refused unless allowed; looking is not."""
         put(host, "/d/f", file(b"x"), b"x")

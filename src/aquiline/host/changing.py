@@ -30,7 +30,7 @@ from aquiline.host.looking import Looking, open_quietly, unopened
 from aquiline.host.mounts import refuse_network
 from aquiline.host.objects import Directory, FileObject, Metadata, Present, RegularFile, Special, Symlink
 from aquiline.host.protocol import Staged
-from aquiline.host.refusals import refused
+from aquiline.host.refusals import is_append_only, refused
 from aquiline.host.replaced import Replaced
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -61,6 +61,8 @@ class Changing(Looking):
         self._network_allowed = allow_network_filesystems
         #: Devices known to be no network file systems.
         self._local: set[int] = set()
+        #: Directories (device, inode) in which a temporary name can be renamed and removed.
+        self._stageable: set[tuple[int, int]] = set()
         self._labels: PolicyLabels | None = None
         self._replaced = Replaced()
 
@@ -70,6 +72,7 @@ class Changing(Looking):
 
     def forget_directories(self) -> None:
         self._replaced.release()
+        self._stageable.clear()
         super().forget_directories()
 
     # ---- new objects ----------------------------------------------------------------------------------------------
@@ -78,6 +81,7 @@ class Changing(Looking):
         at, name = self._place(path, "stage it")
         temporary = _temporary(label)
         try:
+            self._check_stageable(at)
             staged = _stage(at, temporary, path, self._labelled(path, wanted), content)
         except OSError as error:
             raise refused(error, path, "stage it", at=at, name=name) from error
@@ -90,6 +94,16 @@ class Changing(Looking):
             return wanted
         xattrs = tuple(sorted((*wanted.metadata.xattrs, (SELINUX, label))))
         return msgspec.structs.replace(wanted, metadata=msgspec.structs.replace(wanted.metadata, xattrs=xattrs))
+
+    def _check_stageable(self, at: int) -> None:
+        """Refuse an append-only directory: a temporary name could be made there, and never go again."""
+        found = os.fstat(at)
+        key = found.st_dev, found.st_ino
+        if key in self._stageable:
+            return
+        if is_append_only(at):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        self._stageable.add(key)
 
     def publish(self, staged: Staged) -> None:
         path = staged.path
@@ -125,6 +139,7 @@ class Changing(Looking):
     def _link(self, path: str, source: int, source_name: str, temporary: str) -> None:
         at, name = self._place(path, "link it")
         try:
+            self._check_stageable(at)
             _remove_leftover(at, temporary)
             os.link(source_name, temporary, src_dir_fd=source, dst_dir_fd=at, follow_symlinks=False)
             if _same(at, temporary, name):

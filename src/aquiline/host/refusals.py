@@ -65,6 +65,11 @@ def refused(error: OSError, path: str, doing: str, *, at: int = -1, name: str = 
     return HostError(f"cannot {doing}: {words}", path=path, hint=hint)
 
 
+def is_append_only(directory: int) -> bool:
+    """Whether names can be added to a directory, and never renamed or removed."""
+    return bool(_flags(directory, ".") & _APPEND_ONLY)
+
+
 def _protection(at: int, name: str) -> str:
     for target, whose in ((name, ""), (".", "its directory ")):
         flags = _flags(at, target)
