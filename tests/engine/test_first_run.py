@@ -38,6 +38,17 @@ def test_a_secret_changes_no_digest_in_the_first_run(site: Site) -> None:
     assert plan.digests == run.plan.digests
 
 
+def test_a_secret_changes_no_digest_in_an_empty_root(site: Site) -> None:
+    """The same holds for a root that an image builder has just begun, which has no secret of its own."""
+    site.wants(WriteFile(path="/x.key", content=Inline(b"hush"), mode=0o600))
+    plan = site.plan()
+
+    run = site.apply()
+
+    assert run.plan is not None
+    assert plan.digests == run.plan.digests
+
+
 def test_a_dry_run_makes_no_state_directory(site: Site) -> None:
     """A dry-run leaves a host that never had a run as it is, metadata included."""
     site.session = Session(str(site.root))

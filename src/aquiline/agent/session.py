@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import itertools
@@ -235,13 +236,24 @@ class Session:
     def _own_material(self) -> bytes:
         """Return what only root can read and no two hosts share, as a key; empty where there is nothing of the sort.
 
-        The first run makes it the host's key, so that its digests are those of the dry-run before it (P1).
+        The first run makes it the host's key, so that its digests are those of the dry-run before it (P1). A root that
+        is still empty has nothing of its own: its key is made of what this machine has, and of where the root is.
         """
         if not isinstance(self.host.observe("/etc/shadow"), RegularFile):
-            return b""
+            return self._machines_material()
         material = hashlib.sha256(b"aquiline host key\0" + self.host.read("/etc/shadow"))
         if isinstance(self.host.observe("/etc/machine-id"), RegularFile):
             material.update(self.host.read("/etc/machine-id"))
+        return material.digest()
+
+    def _machines_material(self) -> bytes:
+        material = hashlib.sha256(b"aquiline root key\0" + os.fsencode(self.root) + b"\0")
+        try:
+            material.update(Path("/etc/shadow").read_bytes())
+        except OSError:
+            return b""
+        with contextlib.suppress(OSError):
+            material.update(Path("/etc/machine-id").read_bytes())
         return material.digest()
 
     def header(self, kind: RunKind, **details: Any) -> RunHeader:
