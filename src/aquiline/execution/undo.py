@@ -29,6 +29,7 @@ from aquiline.changes.kinds import (
     ReactDaemonReload,
     Reaction,
     Restore,
+    SetMetadata,
     SetPackages,
     SetRecord,
     SetUnit,
@@ -119,6 +120,10 @@ class Choices(msgspec.Struct, frozen=True):
     def of(self, path: str) -> Choice | None:
         """Return the choice for `path`, None where there is none."""
         return self.by_path.get(path)
+
+    def skipped(self) -> Iterator[str]:
+        """Return the paths that are to stay as they are."""
+        return (path for path, choice in self.by_path.items() if choice == "skip")
 
 
 def plan_undo(
@@ -277,11 +282,12 @@ class _UndoPlanner:
 
     def _add(self, record: StepRecord, change: Change) -> None:
         try:
+            change = self._as_far_as_kept(record, change)
             effect = resolve(change, self._overlay)
         except HostError as error:
             self._stay(record, error.message)
             return
-        if effect is None:
+        if effect is None or not self._has_place(record, effect.after):
             return
         lost = self._lost_content(change)
         if lost:
@@ -322,6 +328,35 @@ class _UndoPlanner:
         if self._unread and not self._overlay.offline:
             self._append_reaction(ReactDaemonReload(), component, self._unread, "", 0)
         self._unread = []
+
+    def _has_place(self, record: StepRecord, after: Sequence[At]) -> bool:
+        """Whether there is a directory for each object to be put back; where something else stays, so does the step."""
+        for at in after:
+            if isinstance(at.object, Absent) or not is_path(at.path) or self._overlay.place(at.path):
+                continue
+            above = posixpath.dirname(at.path)
+            is_chosen = any(_lies_in(at.path, path) for path in self._choices.skipped())
+            self._stay(record, f"there is no directory {above} to put it back to", chosen=is_chosen)
+            return False
+        return True
+
+    def _as_far_as_kept(self, record: StepRecord, change: Change) -> Change:
+        """Return what puts back the metadata alone, of a file whose content the run left alone and others changed.
+
+        That content was never kept, as the run had no need of it; what is there now is nobody's to lose.
+        """
+        if not isinstance(change, Restore) or not isinstance(change.object, RegularFile) or change.kept:
+            return change
+        found = self._overlay.observe(change.path)
+        left = {at.path: at.object for at in record.known.after}.get(change.path)
+        is_left_alone = isinstance(left, RegularFile) and left.sha256 == change.object.sha256
+        if not (is_left_alone and isinstance(found, RegularFile) and self._lost_content(change)):
+            return change
+        self._notes.append(f"{change.path}: only its metadata is taken back; the run had not changed its content")
+        metadata = change.object.metadata
+        return SetMetadata(
+            path=change.path, mode=metadata.mode, owner=metadata.uid, group=metadata.gid, xattrs=metadata.xattrs
+        )
 
     def _lost_content(self, change: Change) -> str:
         """Return why the content that `change` puts back cannot be had; empty where it can, or none is needed."""
@@ -611,6 +646,10 @@ def named(record: StepRecord, change: Restore) -> Restore:
     if change.kept == KEPT_INODE:
         return msgspec.structs.replace(change, kept=f"{record.run}-{record.number}")
     return change
+
+
+def _lies_in(path: str, directory: str) -> bool:
+    return path.startswith(directory.rstrip("/") + "/")
 
 
 def _is_in_place(change: Change) -> bool:

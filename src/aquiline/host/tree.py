@@ -323,6 +323,15 @@ class Tree:
     def sync_directories(self, paths: Iterable[str]) -> None:
         """Return at once: nothing here survives anything."""
 
+    def place(self, path: str) -> str | None:
+        """Return `path` without links among its parents; None where there is no directory for it to stand in.
+
+        Raises:
+            HostError: its parents are links in a loop, or links that nobody may trust.
+        """
+        found = self._place(path)
+        return None if found is None else found[2]
+
     # ---- remembering without effects ------------------------------------------------------------------------------
 
     def remember(self, path: str, wanted: FileObject, source: Source, *, in_place: bool = False) -> None:

@@ -73,6 +73,7 @@ from aquiline.host.objects import (
     Metadata,
     Package,
     RegularFile,
+    Symlink,
     file_object,
     same_but_times,
     sha256,
@@ -429,6 +430,7 @@ class _Planner:
             self._note_not_run(name, change)
         if effect is None:
             return None
+        self._refuse_cut_off(change, effect)
         if isinstance(change, SetUnit | SetPackages):
             self._flush(name)
             self._reload_units()
@@ -447,6 +449,29 @@ class _Planner:
         if not isinstance(change, FILE_KINDS) or self._overlay.offline:
             return False
         return are_unit_files((*effect.before, *effect.after))
+
+    def _refuse_cut_off(self, change: Change, effect: Effect) -> None:
+        """Refuse to replace what the object's own path leads through: by that path nobody could find or undo it."""
+        if not (isinstance(change, Move) or any(isinstance(at.object, Symlink) for at in effect.before)):
+            return
+        places = [self._overlay.place(at.path) for at in effect.before]
+        savepoint = self._overlay.savepoint()
+        self._remember(change, effect)
+        try:
+            moved = [self._place_now(at.path) != place for at, place in zip(effect.before, places, strict=True)]
+        finally:
+            self._overlay.rollback(savepoint)
+        if any(moved):
+            raise HostError(
+                "its path leads through what would be replaced", path=effect.before[moved.index(True)].path,
+                hint="name it by a path without links",
+            )  # fmt: skip
+
+    def _place_now(self, path: str) -> str | None:
+        try:
+            return self._overlay.place(path)
+        except HostError:
+            return None
 
     def _add_parents(self, name: str, task: Task, path: str) -> None:
         """Add a step for each missing parent directory: 0755, root's (CAF::FileWriter, REFERENCE 2.1)."""
