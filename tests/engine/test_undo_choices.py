@@ -29,6 +29,19 @@ def test_a_file_where_a_directory_was_is_a_conflict(site: Site) -> None:
     assert b"somebody's\n" == site.path("/d").read_bytes()
 
 
+def test_what_stood_between_two_steps_is_no_state_before_the_run(site: Site) -> None:
+    """Somebody removes the file that came where a directory was: not as left, not as before, so a conflict."""
+    become_a_file(site)
+    site.path("/d").unlink()
+
+    with pytest.raises(UndoConflict, match="/d: "):
+        site.undo()
+
+    assert not site.path("/d").exists()
+    assert 0 == site.undo(choices={"/d": "force"}).exit_status
+    assert b"old\n" == site.path("/d/file").read_bytes()
+
+
 def test_what_was_in_a_skipped_directory_stays_away(site: Site) -> None:
     """Who skips the file has chosen that too: the undo is whole, and says what is not put back."""
     become_a_file(site)

@@ -157,6 +157,7 @@ def plan_undo(
     """
     planner = _UndoPlanner(host, preimages, choices, never_undone, purged or {}, changed_later)
     planner.leave_homes(records)
+    planner.note_before(records)
     for record in _in_undo_order(records):
         planner.take_back(record)
     planner.react(records, owed)
@@ -196,6 +197,8 @@ class _UndoPlanner:
         self._conflicts: list[Conflict] = []
         self._stays: list[CannotUndo] = []
         self._notes: list[str] = []
+        #: What stood at a path before the first step of a run that touched it.
+        self._before: dict[tuple[str, str], Object] = {}
         #: Paths that stay as the run left them.
         self._left: set[str] = set()
         #: Numbers of the steps that put unit files back since the service manager was last told to read them.
@@ -231,6 +234,16 @@ class _UndoPlanner:
             ):
                 return False
         return True
+
+    def note_before(self, records: Iterable[StepRecord]) -> None:
+        """Know what stood there before each run: what one step of it left for the next was nobody's state."""
+        for record in records:
+            if record.step is not None:
+                for at in record.step.before:
+                    self._before.setdefault((record.run, at.path), at.object)
+
+    def _before_run(self, record: StepRecord, path: str) -> Object:
+        return self._before.get((record.run, path), ABSENT)
 
     # ---- state steps ----------------------------------------------------------------------------------------------
 
@@ -429,7 +442,7 @@ class _UndoPlanner:
                 elif _time_of(found) != _time_of(was_left) and not isinstance(found, Directory):
                     self._notes.append(f"{path}: somebody touched it since run {record.run}; only its time differs")
                 continue
-            if same_but_times(found, restores.get(path, ABSENT)):
+            if same_but_times(found, restores.get(path, ABSENT)) and same_but_times(found, self._before_run(record, path)):
                 # Already as it was before the run: the goal is reached, unless a later run would take that back.
                 found_conflicts |= not self._is_last_word(record, path, found, restores.get(path, ABSENT))
                 continue
