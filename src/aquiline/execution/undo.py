@@ -442,7 +442,9 @@ class _UndoPlanner:
                 elif _time_of(found) != _time_of(was_left) and not isinstance(found, Directory):
                     self._notes.append(f"{path}: somebody touched it since run {record.run}; only its time differs")
                 continue
-            if same_but_times(found, restores.get(path, ABSENT)) and same_but_times(found, self._before_run(record, path)):
+            if same_but_times(found, restores.get(path, ABSENT)) and same_but_times(
+                found, self._before_run(record, path)
+            ):
                 # Already as it was before the run: the goal is reached, unless a later run would take that back.
                 found_conflicts |= not self._is_last_word(record, path, found, restores.get(path, ABSENT))
                 continue
