@@ -147,6 +147,35 @@ def exact_undo(path: str, found: FileObject, *, secret: bool = False, in_place: 
     return Undo("exact", describe(restore), (restore,))
 
 
+class KeptInodes:
+    """The inodes that steps of one plan keep: each name that goes keeps its own, the last too, or undo parts them."""
+
+    def __init__(self) -> None:
+        self._inodes: set[tuple[int, int]] = set()
+
+    def complete(self, effect: Effect, host: Reading) -> Effect:
+        """Return `effect`, before it is remembered on `host`, with an undo that keeps what an earlier step kept."""
+        restores = [one for one in effect.undo.changes if isinstance(one, Restore)]
+        if not any(one.kept for one in restores) and not self._inodes:
+            return effect
+        shared = {one.path for one in restores if self._is_kept(one, host)}
+        if not shared:
+            return effect
+        changes = tuple(
+            msgspec.structs.replace(one, kept=KEPT_INODE) if isinstance(one, Restore) and one.path in shared else one
+            for one in effect.undo.changes
+        )
+        return msgspec.structs.replace(effect, undo=msgspec.structs.replace(effect.undo, changes=changes))
+
+    def _is_kept(self, restore: Restore, host: Reading) -> bool:
+        status = host.status(restore.path) if isinstance(restore.object, RegularFile) else None
+        if status is None:
+            return False
+        if restore.kept:
+            self._inodes.add(status.inode)
+        return status.inode in self._inodes
+
+
 def _is_right(wanted: FileObject, found: FileObject) -> bool:
     """Whether nothing has to be done; times count only where they are asked for."""
     if type(wanted) is not type(found):

@@ -46,7 +46,7 @@ from aquiline.changes.perform import (
     package_targets,
     probe_says_yes,
 )
-from aquiline.changes.resolve import KEPT_INODE, resolve
+from aquiline.changes.resolve import KEPT_INODE, KeptInodes, resolve
 from aquiline.changes.steps import Cause, Coverage, Plan, Step, Undo, UndoClass
 from aquiline.changes.text import text_of
 from aquiline.errors import AquilineError, HostError
@@ -194,6 +194,7 @@ class _UndoPlanner:
         self._choices = choices
         self._never_undone = never_undone
         self._steps: list[Step] = []
+        self._kept_inodes = KeptInodes()
         self._conflicts: list[Conflict] = []
         self._stays: list[CannotUndo] = []
         self._notes: list[str] = []
@@ -302,6 +303,7 @@ class _UndoPlanner:
             return
         if effect is None or not self._has_place(record, effect.after):
             return
+        effect = self._kept_inodes.complete(effect, self._overlay)
         lost = self._lost_content(change)
         if lost:
             self._stay(record, lost)

@@ -61,7 +61,7 @@ from aquiline.changes.perform import (
     probe_says_yes,
 )
 from aquiline.changes.redact import is_secret
-from aquiline.changes.resolve import Effect, resolve
+from aquiline.changes.resolve import Effect, KeptInodes, resolve
 from aquiline.changes.scratch import Scratch
 from aquiline.changes.steps import Cause, ComponentReport, ComponentState, Coverage, Plan, Probed, Step, Undo
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, ProfileError, StepFailed, UnknownUntilRun
@@ -196,6 +196,7 @@ class _Planner:
         self._overlay = Overlay(host)
         self._sections = profile.components()
         self._steps: list[Step] = []
+        self._kept_inodes = KeptInodes()
         self._reports: dict[str, ComponentReport] = {}
         self._notes: list[str] = []
         self._reduced_by: list[str] = []
@@ -431,6 +432,7 @@ class _Planner:
         if effect is None:
             return None
         self._refuse_cut_off(change, effect)
+        effect = self._kept_inodes.complete(effect, self._overlay)
         if isinstance(change, SetUnit | SetPackages):
             self._flush(name)
             self._reload_units()
