@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from aquiline.changes.kinds import Inline, MakeSpecial, MakeSymlink, Move, SetMetadata, WriteFile
+from aquiline.changes.kinds import Inline, MakeDirectory, MakeSpecial, MakeSymlink, Move, SetMetadata, WriteFile
 
 from .site import Site
 
@@ -122,4 +122,15 @@ def test_a_link_that_is_replaced_after_it_was_used(site: Site) -> None:
     assert 0 == site.apply().exit_status
     assert b"x" == site.path("/d/file").read_bytes()
     assert 0 == site.undo().exit_status
+    assert before == site.tree()
+
+
+def test_the_script_takes_setuid_off_a_directory(site: Site) -> None:
+    """The undo script gives a directory its mode exactly: bits that ``chmod 755`` would leave go too."""
+    site.path("/d").mkdir(0o755)
+    before = site.tree()
+    site.wants(MakeDirectory(path="/d", mode=0o6755))
+
+    site.run_undo_script(site.apply().run)
+
     assert before == site.tree()

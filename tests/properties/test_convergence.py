@@ -10,7 +10,7 @@ from aquiline.changes.kinds import MakeDirectory, MakeSpecial, MakeSymlink, Writ
 
 from .worlds import Become, RemoveTree, Tree, Wish, ask, makings, trees, world
 
-QUICK, THOROUGH = settings(max_examples=25, derandomize=True), settings(max_examples=400)
+QUICK, THOROUGH = settings(max_examples=25, derandomize=True), settings(max_examples=120)
 Making = WriteFile | MakeDirectory | MakeSymlink | MakeSpecial
 
 

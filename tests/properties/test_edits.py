@@ -21,7 +21,7 @@ from tests.engine.site import Site
 
 from .worlds import Tree, Wish, ask, paths, simple_wishes, timeless, trees, wish_lists, world
 
-QUICK, THOROUGH = settings(max_examples=25, derandomize=True), settings(max_examples=400)
+QUICK, THOROUGH = settings(max_examples=25, derandomize=True), settings(max_examples=250)
 
 
 class Edit(msgspec.Struct, frozen=True):

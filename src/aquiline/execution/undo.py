@@ -351,7 +351,15 @@ class _UndoPlanner:
                 continue
             above = posixpath.dirname(at.path)
             is_chosen = any(_lies_in(at.path, path) for path in self._choices.skipped())
-            self._stay(record, f"there is no directory {above} to put it back to", chosen=is_chosen)
+            if is_chosen or self._choices.of(at.path) == "force":
+                self._stay(record, f"there is no directory {above} to put it back to", chosen=is_chosen)
+            else:
+                self._conflicts.append(
+                    Conflict(
+                        at.path, record.run, record.number, record.description, ABSENT, ABSENT, at.object,
+                        (f"the directory that it stood in ({above})",), record.known.secret, "it has no place",
+                    )
+                )  # fmt: skip
             return False
         return True
 

@@ -198,7 +198,8 @@ aq_dress() {
         # -r lets it work on directories; the shell object is empty.
         cp -r -T --attributes-only --preserve=all -- "$AQ_STATE/attributes/$6" "$1" || return 1
     fi
-    chmod "$2" -- "$1" || return 1
+    # Five digits: with fewer, chmod keeps the setuid and setgid bits of a directory.
+    chmod "00$2" -- "$1" || return 1
     [ -z "$5" ] || touch -c -d "$5" -- "$1"
 }
 

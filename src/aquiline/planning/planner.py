@@ -431,7 +431,7 @@ class _Planner:
             self._note_not_run(name, change)
         if effect is None:
             return None
-        self._refuse_cut_off(change, effect)
+        self._refuse_cut_off(name, change, effect)
         effect = self._kept_inodes.complete(effect, self._overlay)
         if isinstance(change, SetUnit | SetPackages):
             self._flush(name)
@@ -452,13 +452,14 @@ class _Planner:
             return False
         return are_unit_files((*effect.before, *effect.after))
 
-    def _refuse_cut_off(self, change: Change, effect: Effect) -> None:
+    def _refuse_cut_off(self, name: str, change: Change, effect: Effect) -> None:
         """Refuse to replace what the object's own path leads through: by that path nobody could find or undo it."""
-        if not (isinstance(change, Move) or any(isinstance(at.object, Symlink) for at in effect.before)):
+        replaces_link = isinstance(change, Move) or any(isinstance(at.object, Symlink) for at in effect.before)
+        if not isinstance(change, FILE_KINDS) or not replaces_link:
             return
         places = [self._overlay.place(at.path) for at in effect.before]
         savepoint = self._overlay.savepoint()
-        self._remember(change, effect)
+        self._remember(name, change, effect)
         try:
             moved = [self._place_now(at.path) != place for at, place in zip(effect.before, places, strict=True)]
         finally:
