@@ -147,6 +147,11 @@ def exact_undo(path: str, found: FileObject, *, secret: bool = False, in_place: 
     return Undo("exact", describe(restore), (restore,))
 
 
+def kept_paths(undo: Undo) -> tuple[str, ...]:
+    """Return the paths whose inodes are kept, as further names of them, for `undo` to bring back."""
+    return tuple(one.path for one in undo.changes if isinstance(one, Restore) and one.kept == KEPT_INODE)
+
+
 def _is_right(wanted: FileObject, found: FileObject) -> bool:
     """Whether nothing has to be done; times count only where they are asked for."""
     if type(wanted) is not type(found):

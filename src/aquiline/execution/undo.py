@@ -45,7 +45,7 @@ from aquiline.changes.perform import (
     package_targets,
     probe_says_yes,
 )
-from aquiline.changes.resolve import KEPT_INODE, resolve
+from aquiline.changes.resolve import KEPT_INODE, kept_paths, resolve
 from aquiline.changes.steps import Cause, Coverage, Plan, Step, Undo, UndoClass
 from aquiline.changes.text import text_of
 from aquiline.errors import AquilineError, HostError
@@ -315,6 +315,8 @@ class _UndoPlanner:
         self._taken_back.setdefault((record.run, record.number), []).append(number)
         if not isinstance(change, SetUnit) and are_unit_files((*effect.before, *effect.after)):
             self._unread.append(number)
+        for path in kept_paths(again):
+            self._overlay.count_kept(path)
         self._remember(change, effect.after)
 
     def _reload_units(self, component: str) -> None:
