@@ -180,12 +180,41 @@ def test_access_lists_are_written_where_they_are_said() -> None:
     assert {"/etc/cron.deny": ""} == written(jobs(deny=[], host=host))
 
 
+def test_a_frequency_may_end_its_line() -> None:
+    """The end of line that YAML leaves in a block of text does not part the job from its time."""
+
+    assert "1 2 * * * root ( run)\n" == line(entry(frequency="1 2 * * *\n", log={"disabled": True}))
+
+
+def test_a_blank_stays_in_its_word() -> None:
+    """A log file, or a job, with a blank in its name is one word of the shell's."""
+    host = SimulatedHost.drawn("/usr/bin/\n    logger: #!")
+    found = written(jobs(entry(name="my job", syslog={}), host=host))
+
+    assert ">> '/var/log/a b' 2>&1\n" in line(entry(log={"name": "a b"}))
+    assert "-t 'ncm-cron.my job' -p" in found["/etc/cron.d/my_job.ncm-cron.cron"]
+
+
+def test_a_line_of_an_access_list_is_one_user() -> None:
+    """A name that would be two lines is refused."""
+
+    with pytest.raises(ProfileError, match=r"deny/1: found 'a\\nb', expected a word without blanks"):
+        jobs(deny=["root", "a\nb"])
+
+
 @pytest.mark.parametrize(
     ("job", "message"),
     [
         ({"name": "j", "command": "x"}, "0: found neither, expected either timing or frequency"),
         (entry(timing={}), "0: found both, expected either timing or frequency"),
         (entry(command="a\nb"), "0/command: found several lines, expected one"),
+        (entry(command="a\0b"), "0/command: found several lines, expected one"),
+        (entry(frequency="1 2 *\n* *"), "0/frequency: found several lines, expected one"),
+        (entry(env={"A": "1\n* * * * * root other"}), "0/env/A: found several lines, expected one"),
+        (entry(env={"A B": "1"}), "0/env: found 'A B', expected a word without blanks"),
+        (entry(log={"name": "x\ny"}), "0/log/name: found several lines, expected one"),
+        (entry(syslog={"facility": "cron -f"}), "0/syslog/facility: found 'cron -f', expected a word without blanks"),
+        (entry(syslog={"tag": "a\n"}), "0/syslog/tag: found 'a\\n', expected a word without blanks"),
         (entry(log={}, syslog={}), "0: found log and syslog, expected at most one of them"),
         (entry(syslog={"tag": "a b"}), "0/syslog/tag: found string 'a b', expected string matching ^\\S*$"),
         (entry(command=""), "0/command: found string '', expected string of at least 1"),

@@ -142,7 +142,11 @@ def test_actions_are_commands_around_the_file() -> None:
             {},
             "services/{/f}/daemons/x: found string 'start', expected one of " + ACTIONS,
         ),
-        ({"mode": "rw"}, {}, "services/{/f}/mode: found string 'rw', expected int or string matching ^[0-7]{3,4}$"),
+        (
+            {"mode": "rw"},
+            {},
+            "services/{/f}/mode: found string 'rw', expected int from 0 up to 4095 or string matching ^[0-7]{3,4}$",
+        ),
         (
             {"module": "tiny", "contents": {"a": [1]}},
             {},

@@ -10,14 +10,17 @@ import msgspec
 from aquiline.agent.session import Session, registry_for
 from aquiline.agent.undoing import restore_directory_times, take_back
 from aquiline.changes.canonical import encode
-from aquiline.changes.perform import OPAQUE_KINDS, Performed
+from aquiline.changes.kinds import CopyOf
+from aquiline.changes.perform import OPAQUE_KINDS, Performed, copied_file
 from aquiline.changes.steps import Plan, Step
 from aquiline.errors import AquilineError, Interrupted, IrreversibleRefused, PlanStale
 from aquiline.execution import deadline
 from aquiline.execution.executor import Ended, Executor, IsStopped, NextStage
 from aquiline.execution.recovery import in_effect
 from aquiline.host.naming import observe
-from aquiline.host.objects import same_but_times
+from aquiline.host.objects import RegularFile, same_but_times
+from aquiline.host.overlay import Overlay
+from aquiline.host.protocol import Reading
 from aquiline.journal.store import Journal
 from aquiline.planning.planner import plan as plan_stage
 from aquiline.profile import Profile
@@ -237,14 +240,24 @@ def refuse_irreversible(plan: Plan, *, allow: bool) -> None:
         )
 
 
+def _holds(host: Reading, source: CopyOf) -> bool:
+    found = host.observe(source.path)
+    return isinstance(found, RegularFile) and found.sha256 == source.sha256
+
+
 def refuse_stale(session: Session, journal: Journal, saved: SavedPlan) -> None:
     """Refuse a saved plan where the host is not what it was made for; every step is looked at before the first runs."""
     plan, last = saved.plan, _last_run(journal)
     if last != saved.after:
         raise PlanStale(f"run {last} has changed this host since this was planned", hint="plan again")
+    forbidden, host = session.forbidden(), Overlay(session.host)
     seen: set[str] = set()
     stale = []
     for step in plan.steps:
+        forbidden.refuse(step.change, host)
+        source = copied_file(step)
+        if source is not None and source.path not in seen and not _holds(session.host, source):
+            stale.append(source.path)
         for at in step.before:
             if at.path not in seen and not same_but_times(observe(session.host, at.path), at.object):
                 stale.append(at.path)

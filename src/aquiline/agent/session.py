@@ -23,7 +23,7 @@ from aquiline.changes.perform import forget_leftovers, label_of
 from aquiline.changes.scratch import Scratch
 from aquiline.components import installed
 from aquiline.errors import HostError, HostFrozen, JournalError, RunInterrupted
-from aquiline.execution.policy import Policy, load_policy
+from aquiline.execution.policy import POLICY_FILE, Policy, load_policy
 from aquiline.host.objects import At, RegularFile
 from aquiline.host.real import RealHost
 from aquiline.journal.preimages import PreimageStore
@@ -32,6 +32,7 @@ from aquiline.journal.script import sweep_scripts
 from aquiline.journal.state import StateDirectory, make_durable
 from aquiline.journal.store import Journal
 from aquiline.planning.facts import facts_of
+from aquiline.planning.forbidden import Forbidden
 from aquiline.planning.planner import Known, Owed
 from aquiline.profile import Profile, ProfileArchive
 
@@ -195,7 +196,7 @@ class Session:
             last_value=last_value,
             owed=[Owed(debt.reaction, debt.component, debt.run) for debt in journal.debts()],
             templates=self._template,
-            forbids=policy.forbids,
+            forbidden=self.forbidden(),
             never_undone=policy.is_never_undone,
             never_downgraded=policy.is_never_downgraded,
             why_not_downgraded=policy.why_not_downgraded,
@@ -204,11 +205,19 @@ class Session:
             state=self._state_on_host(),
         )
 
+    def forbidden(self) -> Forbidden:
+        """Return what no profile may change: what policy says, the policy itself, and the journal."""
+        own = {f"/{POLICY_FILE}": "no profile may change the host's own policy"}
+        if self._state_on_host():
+            own[self._state_on_host()] = "no profile may change aquiline's own state: undo lives there"
+        return Forbidden.on(self.host, {**self.policy().forbidden(), **own})
+
     def _state_on_host(self) -> str:
         """Return where the state directory is below the root, empty where it is outside."""
-        if not self.state.path.is_relative_to(self.root):
-            return ""
-        return "/" + str(self.state.path.relative_to(self.root))
+        for root, state in ((Path(self.root), self.state.path), (Path(self.root).resolve(), self.state.path.resolve())):
+            if state.is_relative_to(root):
+                return f"/{state.relative_to(root)}"
+        return ""
 
     def owed(self, journal: Journal, runs: set[str]) -> list[tuple[Reaction, str]]:
         """Return the reactions that these runs still owe, with their components."""

@@ -214,6 +214,13 @@ def _chunks_for(step: Step, host: Reading, preimages: Preimages) -> Iterable[byt
     return preimages.chunks(wanted.sha256)
 
 
+def copied_file(step: Step) -> CopyOf | None:
+    """Return the file that `step` copies, None where it copies none."""
+    if isinstance(step.change, WriteFile | EditFile) and isinstance(step.change.content, CopyOf):
+        return step.change.content
+    return None
+
+
 def content_chunks(content: Content, host: Reading, preimages: Preimages) -> Iterable[bytes]:
     """Return the bytes of `content`, piece by piece."""
     match content:

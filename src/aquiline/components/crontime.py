@@ -48,8 +48,11 @@ _PART = re.compile(r"([0-9]+)(?:-([0-9]+)(?:/([0-9]+))?)?")
 
 def frequency_of(frequency: str, automatic: int, where: str) -> str:
     """Return a frequency with its AUTO replaced by the minute `automatic`; raise `ProfileError` where it is none."""
+    frequency = frequency.strip("\n")
     if frequency in _AT:
         return frequency
+    if len(frequency.splitlines()) > 1:
+        raise ProfileError("found several lines, expected one", path=where)
     fields = frequency.split()
     if len(fields) != len(_FIELDS):
         raise ProfileError(f"found {len(fields)} fields in {frequency!r}, expected {len(_FIELDS)}", path=where)

@@ -52,7 +52,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     module: str
     contents: Any = {}
     #: A number, or text of octal digits.
-    mode: int | Annotated[str, msgspec.Meta(pattern="^[0-7]{3,4}$")] = 0o644
+    mode: Annotated[int, msgspec.Meta(ge=0, le=0o7777)] | Annotated[str, msgspec.Meta(pattern="^[0-7]{3,4}$")] = 0o644
     owner: str | None = None
     group: str | None = None
     #: What is to happen to each unit when the file changed.

@@ -197,13 +197,17 @@ class Executor:
         return Ended("failed", step, error)
 
     def _perform_batch(self, batch: Sequence[Step]) -> Ended | None:
+        failed = batch[0]
         try:
-            self._capture(batch)
+            for failed in batch:
+                self._capture(failed)
+            failed = batch[0]
+            self._preimages.sync()
             directories = dict(self._new_directories(batch))
             self._script.append(batch, directories)
         except AquilineError as error:
             self._forget(batch)
-            return self._refuse(batch[0], error)
+            return self._refuse(failed, error)
         self._intend(batch, directories)
         results = self._perform(batch)
         self._conclude(batch, results)
@@ -223,17 +227,15 @@ class Executor:
                     hint="plan again",
                 )
 
-    def _capture(self, batch: Sequence[Step]) -> None:
-        """Keep what the undo of these steps will need."""
-        for step in batch:
-            if isinstance(step.change, SetPackages):
-                self._surroundings(step)
-            if step.undo.class_ != "exact" or step.number in self._half_way:
-                continue
-            for change in step.undo.changes:
-                if isinstance(change, Restore) and isinstance(change.object, RegularFile) and not keeps_inode(step):
-                    self._keep(step, change.path, change)
-        self._preimages.sync()
+    def _capture(self, step: Step) -> None:
+        """Keep what the undo of `step` will need; not durable yet."""
+        if isinstance(step.change, SetPackages):
+            self._surroundings(step)
+        if step.undo.class_ != "exact" or step.number in self._half_way:
+            return
+        for change in step.undo.changes:
+            if isinstance(change, Restore) and isinstance(change.object, RegularFile) and not keeps_inode(step):
+                self._keep(step, change.path, change)
 
     def _forget(self, batch: Sequence[Step]) -> None:
         """Let go of what was kept for steps that are not done after all."""

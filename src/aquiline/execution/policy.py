@@ -46,10 +46,12 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runs_per_hour: int = 0
     freeze: str = ""
 
-    def forbids(self, path: str) -> str | None:
-        """Return why `path` must not be changed, None where it may."""
-        found = _above(path, self.forbidden_paths)
-        return f"{found} is in forbidden_paths" if found else None
+    def forbidden(self) -> dict[str, str]:
+        """Return why each of the forbidden paths, and what is below it, must not be changed."""
+        return {
+            path: f"this host's policy forbids to change it: {path} is in forbidden_paths"
+            for path in self.forbidden_paths
+        }
 
     def is_never_undone(self, path: str) -> bool:
         """Return whether undo leaves `path` as it is."""

@@ -71,6 +71,11 @@ class Overlay(Tree):
         """Raise: nothing is run here, and what a command would do is not known. Probes go to ``overlay.base``."""
         raise HostError(f"a pretended host runs nothing: {command.argv[0]}")
 
+    def where(self, path: str) -> str:
+        """Return where `path` leads, links in its parents followed; as it is where its parent is not there."""
+        place = self._place(path)
+        return path if place is None else place[2]
+
     def taint(self, paths: Iterable[str], because: str) -> None:
         """From now on raise `UnknownUntilRun` for reads at or below `paths`, and for the names beside them."""
         for path in paths:

@@ -258,7 +258,8 @@ aq_file() {
     fi
     aq_is_kept=''
     if [ -n "$3" ] && [ -f "$3" ]; then
-        if [ ! "$3" -ef "$aq_t" ]; then
+        # A link that leads to the kept inode is no name of it, though -ef says so.
+        if [ -L "$aq_t" ] || [ ! "$3" -ef "$aq_t" ]; then
             ln -- "$3" "$aq_tmp" || { aq_fail "$1: its kept inode"; return 1; }
             aq_place "$1" "$5" "$6" "$7" "$8" "$9"
             return

@@ -80,9 +80,9 @@ from aquiline.host.objects import (
 )
 from aquiline.host.overlay import Overlay
 from aquiline.host.protocol import Completed, Reading
-from aquiline.host.records import place_of
 from aquiline.host.unitfiles import are_unit_files
 from aquiline.planning.component import Component, Note, Task, Yielded
+from aquiline.planning.forbidden import Forbidden
 from aquiline.planning.guard import trusted, watching
 from aquiline.planning.order import ancestors, order
 from aquiline.planning.view import PlannedView, Templates
@@ -117,8 +117,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     last_value: Callable[[str], At | None] = lambda _path: None
     owed: Sequence[Owed] = ()
     templates: Templates = lambda _relative: None
-    #: Why policy forbids this step's change, None where it does not.
-    forbids: Callable[[str], str | None] = lambda _path: None
+    #: What no component may change.
+    forbidden: Forbidden = Forbidden()
     #: Whether policy says that this path is never taken back.
     never_undone: Callable[[str], bool] = lambda _path: False
     #: Whether policy says that a package is never downgraded.
@@ -421,11 +421,11 @@ class _Planner:
 
     def add_change(self, name: str, task: Task, change: Change) -> Step | None:
         """Return the step that `change` needs, None where its state is already right."""
-        self._refuse_forbidden(change)
         if isinstance(change, OPAQUE_KINDS):
             return self._add_opaque(name, task, change)
         if isinstance(change, WriteFile | MakeSymlink | MakeHardlink | MakeSpecial | MakeDirectory | Move):
             self._add_parents(name, task, change.destination if isinstance(change, Move) else change.path)
+        self._known.forbidden.refuse(change, self._overlay)
         effect = resolve(change, self._overlay)
         if isinstance(change, SetUnit) and change.active is not None:
             self._note_not_run(name, change)
@@ -698,12 +698,6 @@ class _Planner:
         assert isinstance(content, CopyOf)
         return self._overlay.content_now(content.path)
 
-    def _refuse_forbidden(self, change: Change) -> None:
-        for path in _changed_files(change):
-            why = self._known.forbids(path)
-            if why is not None:
-                raise HostError(f"this host's policy forbids to change it: {why}", path=path)
-
     def _finished(self) -> Plan:
         unknown = [step for step in self._steps if step.certain == "unknown"]
         assumed = [step for step in self._steps if step.certain == "assumption"]
@@ -775,17 +769,6 @@ def _touched(change: RunCommand | RunScript) -> str:
     if touches is None:
         return "anything (it declares nothing)"
     return ", ".join((*touches.paths, *touches.units, *touches.packages)) or "nothing that any component reads"
-
-
-def _changed_files(change: Change) -> tuple[str, ...]:
-    """Return the paths of what `change` makes, moves, removes or edits."""
-    match change:
-        case Move():
-            return (change.source, change.destination)
-        case SetRecord():
-            return (place_of(change.database),)
-        case _:
-            return (change.path,) if isinstance(change, FILE_KINDS) else ()
 
 
 def _overlaps(path: str, other: str) -> bool:

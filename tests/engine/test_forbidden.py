@@ -1,0 +1,144 @@
+"""What no profile may change: what policy forbids, the policy itself, aquiline's own state (D25)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aquiline.agent import applying
+from aquiline.agent.session import Session
+from aquiline.changes.kinds import (
+    Change,
+    Inline,
+    MakeDirectory,
+    MakeHardlink,
+    MakeSymlink,
+    Move,
+    Remove,
+    SetMetadata,
+    SetRecord,
+    WriteFile,
+)
+from aquiline.errors import HostError
+
+from .site import Site
+
+POLICY = 'forbidden_paths = ["/boot"]\n'
+
+
+def write(path: str) -> WriteFile:
+    """Return a change that writes a small file."""
+    return WriteFile(path=path, content=Inline(b"x\n"))
+
+
+def has_policy(site: Site, text: str = POLICY) -> None:
+    """Give the host a policy."""
+    site.path("/etc/aquiline").mkdir(parents=True, exist_ok=True)
+    site.path("/etc/aquiline/policy.toml").write_text(text)
+
+
+def refused(site: Site) -> str:
+    """Apply; return why the component failed. Nothing of it may have been done."""
+    ended = site.apply()
+    assert (15, 0) == (ended.exit_status, len(ended.plan.steps if ended.plan else ()))
+    assert ended.plan is not None
+    return ended.plan.components["one"].detail
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (write("/boot/grub"),),
+        (MakeDirectory(path="/boot", mode=0o700),),
+        (SetMetadata(path="/boot/kernel", mode=0o600),),
+        (Remove(path="/boot/kernel"),),
+        (Move(source="/boot/kernel", destination="/kernel"),),
+        (Move(source="/kernel", destination="/boot/other"),),
+        (MakeHardlink(path="/boot/other", existing="/kernel"),),
+        (write("/also-boot/grub"),),
+        (write("/also-boot/new/grub"),),
+        (MakeSymlink(path="/b", target="boot"), write("/b/grub")),
+    ],
+    ids=lambda changes: " ".join(type(change).__name__ for change in changes),
+)
+def test_forbidden_paths_stay(site: Site, changes: tuple[Change, ...]) -> None:
+    """Nothing at or below a forbidden path is changed by any kind, on whichever way it is reached."""
+    site.path("/boot").mkdir()
+    site.path("/boot/kernel").write_text("kernel")
+    site.path("/kernel").write_text("kernel")
+    site.path("/also-boot").symlink_to("boot")
+    has_policy(site)
+    before = site.tree()
+    site.wants(*changes)
+
+    assert "this host's policy forbids to change it: /boot is in forbidden_paths" in refused(site)
+    assert before == site.tree()
+
+
+def test_a_forbidden_path_may_be_a_way_round(site: Site) -> None:
+    """A path that policy forbids by another of its names is forbidden."""
+    site.path("/usr/lib").mkdir(parents=True)
+    site.path("/lib").symlink_to("usr/lib")
+    has_policy(site, 'forbidden_paths = ["/lib/modules"]\n')
+    site.wants(write("/usr/lib/modules/one"))
+
+    assert "/lib/modules is in forbidden_paths" in refused(site)
+
+
+def test_what_is_above_a_forbidden_path_is_not_moved(site: Site) -> None:
+    """What is forbidden does not leave its place with a directory above it; that may be changed otherwise."""
+    site.path("/srv/keys").mkdir(parents=True)
+    has_policy(site, 'forbidden_paths = ["/srv/keys"]\n')
+    site.wants(Move(source="/srv", destination="/gone"))
+    assert "/srv/keys is in forbidden_paths" in refused(site)
+
+    site.wants(SetMetadata(path="/srv", mode=0o711), write("/srv/other"))
+
+    assert 0 == site.apply().exit_status
+
+
+def test_an_entry_of_a_forbidden_database_stays(site: Site) -> None:
+    """An account entry is part of a file, and forbidden with it."""
+    site.path("/etc").mkdir()
+    site.path("/etc/group").write_text("root:x:0:\n")
+    has_policy(site, 'forbidden_paths = ["/etc/group"]\n')
+    site.wants(SetRecord(database="group", name="wheel", line="wheel:x:10:"))
+
+    assert "/etc/group is in forbidden_paths" in refused(site)
+
+
+def test_no_profile_changes_the_policy(site: Site) -> None:
+    """The policy is the host's own: a profile neither replaces it nor brings one."""
+    site.wants(write("/etc/aquiline/policy.toml"))
+    assert "no profile may change the host's own policy" in refused(site)
+
+    has_policy(site)
+
+    assert "no profile may change the host's own policy" in refused(site)
+
+
+def test_no_profile_changes_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file below the state directory is refused, however the root is spelled: undo lives there."""
+    with Site(tmp_path, monkeypatch) as site:
+        (tmp_path / "link").symlink_to("root")
+        site.wants(write("/var/lib/aquiline/journal.db"))
+        for root in (site.root, tmp_path / "link", tmp_path / "link" / ".." / "root"):
+            for state in (None, str(site.root / "var/lib/aquiline")):
+                site.session.host.close()
+                site.session = Session(str(root), state)
+
+                assert "no profile may change aquiline's own state" in refused(site)
+
+
+def test_a_saved_plan_is_held_to_the_policy_of_the_day(site: Site) -> None:
+    """What policy forbids since the plan was made is not done."""
+    site.path("/boot").mkdir()
+    site.wants(write("/etc-first"), write("/boot/grub"))
+    saved = applying.plan_to_save(site.session, site.profile())
+    has_policy(site)
+    before = site.tree()
+
+    with pytest.raises(HostError, match="/boot is in forbidden_paths"):
+        site.apply(saved=saved)
+    assert before == site.tree()
