@@ -65,7 +65,7 @@ from aquiline.changes.resolve import Effect, resolve
 from aquiline.changes.scratch import Scratch
 from aquiline.changes.steps import Cause, ComponentReport, ComponentState, Coverage, Plan, Probed, Step, Undo
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, ProfileError, StepFailed, UnknownUntilRun
-from aquiline.host.naming import path_of
+from aquiline.host.naming import is_plain, path_of
 from aquiline.host.objects import (
     ABSENT,
     At,
@@ -419,7 +419,7 @@ class _Planner:
 
     def add_change(self, name: str, task: Task, change: Change) -> Step | None:
         """Return the step that `change` needs, None where its state is already right."""
-        self._refuse_forbidden(change)
+        self._refuse_path(change)
         if isinstance(change, OPAQUE_KINDS):
             return self._add_opaque(name, task, change)
         if isinstance(change, WriteFile | MakeSymlink | MakeHardlink | MakeSpecial | MakeDirectory | Move):
@@ -670,8 +670,12 @@ class _Planner:
         assert isinstance(content, CopyOf)
         return self._overlay.content_now(content.path)
 
-    def _refuse_forbidden(self, change: Change) -> None:
+    def _refuse_path(self, change: Change) -> None:
+        """Refuse what is no path, and what policy forbids to change."""
         for path in _changed_files(change):
+            if not is_plain(path):
+                shown = repr(path) if len(path) < 200 else f"a path of {len(path)} characters"
+                raise HostError(f"found {shown}, expected a plain absolute path of at most 4095 bytes")
             why = self._known.forbids(path)
             if why is not None:
                 raise HostError(f"this host's policy forbids to change it: {why}", path=path)
@@ -750,10 +754,12 @@ def _touched(change: RunCommand | RunScript) -> str:
 
 
 def _changed_files(change: Change) -> tuple[str, ...]:
-    """Return the paths of what `change` makes, moves, removes or edits."""
+    """Return the paths of what `change` makes, moves, removes, edits or gives another name."""
     match change:
         case Move():
             return (change.source, change.destination)
+        case MakeHardlink():
+            return (change.path, change.existing)
         case SetRecord():
             return (place_of(change.database),)
         case _:
