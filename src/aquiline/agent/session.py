@@ -195,6 +195,7 @@ class Session:
             owed=[Owed(debt.reaction, debt.component, debt.run) for debt in journal.debts()],
             templates=self._template,
             forbids=policy.forbids,
+            forbids_moving=policy.forbids_moving,
             never_undone=policy.is_never_undone,
             never_downgraded=policy.is_never_downgraded,
             why_not_downgraded=policy.why_not_downgraded,

@@ -73,6 +73,7 @@ from aquiline.host.objects import (
     Metadata,
     Package,
     RegularFile,
+    Symlink,
     file_object,
     same_but_times,
     sha256,
@@ -89,6 +90,9 @@ from aquiline.profile import ComponentSection, Profile, convert, unknown_keys
 
 PLAN_FORMAT = 1
 _UNKNOWN_KEY = ": unknown key, nothing reads it"
+
+#: Links followed before it is called a loop, as Linux does.
+_MOST_LINKS = 40
 
 #: D15: what a single undo may need of the pre-image store.
 MEBIBYTE = 2**20
@@ -118,6 +122,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     templates: Templates = lambda _relative: None
     #: Why policy forbids this step's change, None where it does not.
     forbids: Callable[[str], str | None] = lambda _path: None
+    #: The same for moving a path with all that is below it.
+    forbids_moving: Callable[[str], str | None] = lambda _path: None
     #: Whether policy says that this path is never taken back.
     never_undone: Callable[[str], bool] = lambda _path: False
     #: Whether policy says that a package is never downgraded.
@@ -207,6 +213,8 @@ class _Planner:
         self._ancestors: dict[str, frozenset[str]] = {}
         self._kept_bytes = 0
         self._parents: set[str] = set()
+        #: Directories, and where the links in their paths lead.
+        self._followed: dict[str, str] = {}
         self._remember_state(known.state)
         for owed in known.owed if stage == 1 else ():
             key = encode(owed.reaction)
@@ -299,6 +307,7 @@ class _Planner:
             state: ComponentState = "planned" if len(self._steps) > steps else "unchanged"
             return ComponentReport(state, "", version)
         self._overlay.rollback(savepoint)
+        self._followed.clear()
         del self._steps[steps:], self._undeclared[undeclared:], self._unlisted[unlisted:]
         kept_reduction = self._reduced_by[-1:]
         # A key that was mistyped is often why it failed.
@@ -429,6 +438,7 @@ class _Planner:
             self._note_not_run(name, change)
         if effect is None:
             return None
+        self._refuse_behind_links(change)
         if isinstance(change, SetUnit | SetPackages):
             self._flush(name)
             self._reload_units()
@@ -620,6 +630,8 @@ class _Planner:
 
     def _remember(self, component: str, change: Change, effect: Effect) -> None:
         """Let later steps see what this one will have done."""
+        if any(isinstance(at.object, Symlink) for at in (*effect.before, *effect.after)) or isinstance(change, Move):
+            self._followed.clear()
         match change:
             case Move():
                 self._overlay.move(change.source, change.destination)
@@ -676,9 +688,37 @@ class _Planner:
             if not is_plain(path):
                 shown = repr(path) if len(path) < 200 else f"a path of {len(path)} characters"
                 raise HostError(f"found {shown}, expected a plain absolute path of at most 4095 bytes")
-            why = self._known.forbids(path)
-            if why is not None:
-                raise HostError(f"this host's policy forbids to change it: {why}", path=path)
+            self._refuse_forbidden(change, path)
+
+    def _refuse_forbidden(self, change: Change, path: str) -> None:
+        known = self._known
+        why = known.forbids_moving(path) if isinstance(change, Move) else known.forbids(path)
+        if why is not None:
+            raise HostError(f"this host's policy forbids to change it: {why}", path=path)
+
+    def _refuse_behind_links(self, change: Change) -> None:
+        """Refuse what policy forbids and a link in a parent directory leads to."""
+        for path in _changed_files(change):
+            parent = posixpath.dirname(path)
+            if parent not in self._followed:
+                self._followed[parent] = self._follow(parent)
+            self._refuse_forbidden(change, posixpath.join(self._followed[parent], posixpath.basename(path)))
+
+    def _follow(self, path: str) -> str:
+        """Return the directory that `path` leads to once all links in it are followed, as far as it is there."""
+        done, rest, links = "/", path.split("/")[1:], 0
+        while rest:
+            at = posixpath.join(done, rest.pop(0))
+            status = self._overlay.status(at)
+            if status is not None and status.type == "symlink" and links < _MOST_LINKS:
+                found = self._overlay.observe(at)
+                assert isinstance(found, Symlink)
+                links += 1
+                target = posixpath.normpath(posixpath.join("/", done, found.target))
+                done, rest = "/", [*target.split("/")[1:], *rest]
+            else:
+                done = at
+        return done
 
     def _finished(self) -> Plan:
         unknown = [step for step in self._steps if step.certain == "unknown"]
