@@ -269,7 +269,11 @@ class _UndoPlanner:
         if change.done_when is None:
             self._stay(record, "it failed, and nothing tells how much of it happened", chosen=True)
             return False
-        return probe_says_yes(change.done_when, self._overlay.base)
+        try:
+            return probe_says_yes(change.done_when, self._overlay.base)
+        except AquilineError as error:
+            self._stay(record, f"it failed, and its done_when probe says nothing: {error.message}")
+            return False
 
     def _stay(self, record: StepRecord, reason: str, *, chosen: bool = False) -> None:
         self._stays.append(CannotUndo(record.run, record.number, record.description, reason, chosen))

@@ -38,6 +38,7 @@ from aquiline.changes.kinds import (
     ReactDaemonReload,
     Reaction,
     ReactUnit,
+    Restore,
     RunCommand,
     RunScript,
     SetPackages,
@@ -592,7 +593,8 @@ class _Planner:
         """Return the undo of `effect`, irreversible where its pre-image is over budget (D15) or policy forbids it."""
         if isinstance(change, SetPackages):
             return self._allowed_packages(effect)
-        size = sum(at.object.size for at in effect.before if isinstance(at.object, RegularFile))
+        restored = (one for one in effect.undo.changes if isinstance(one, Restore) and not one.kept)
+        size = sum(one.object.size for one in restored if isinstance(one.object, RegularFile))
         budget = self._known.budget
         if effect.undo.class_ != "exact" or not size:
             return effect.undo
