@@ -1,4 +1,4 @@
-"""A disk loses or changes what the journal keeps: whatever can still be undone is, the rest is named, nothing is silent."""
+"""A disk loses or changes what the journal keeps: what can be undone still is, the rest is named."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_what_has_no_undo_is_listed(host: Host, ask: Ask) -> None:
 
 
 def test_as_a_process(host: Host, runs: list[str]) -> None:
-    """The same from outside: fsck answers on stdout and with its status, undo with an error, neither with a traceback."""
+    """The same from outside: fsck answers on stdout, undo with an error, neither with a traceback."""
     cut(host.state / "journal.db")
 
     checked, undone = host.run("fsck"), host.run("undo")
