@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from aquiline.cli.running import run
+from tests.cli.conftest import Host
 from tests.engine.site import Site
+
+Ask = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -32,3 +36,27 @@ def with_shell(site: Site) -> Site:
     site.path("/bin/sh").symlink_to("dash")
     site.path("/log").touch()
     return site
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """A root with a shell and the component *anything*, for the command line in this process and others."""
+    made = Host(tmp_path)
+    made.with_shell()
+    with made.importing():
+        yield made
+    made.path("/tmp/stop").touch()
+
+
+@pytest.fixture
+def ask(host: Host, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Run the command line in this process; return exit status, answer and talk. It is never a traceback."""
+
+    def ask(*arguments: str) -> tuple[int, str, str]:
+        status = run(["--root", str(host.root), *arguments])
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        assert "this is a bug" not in said.err, said.err
+        return status, said.out, said.err
+
+    return ask

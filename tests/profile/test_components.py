@@ -54,7 +54,7 @@ def test_a_profile_without_components_has_none() -> None:
         ({"cron": {"active": 1.5}}, "/software/components/cron/active: found double 1.5, expected boolean"),
         (
             {"cron": {"dependencies": {"pre": [1]}}},
-            "/software/components/cron/dependencies/pre: found a list of 1, expected a list of component names",
+            "/software/components/cron/dependencies/pre/0: found int 1, expected the name of a component",
         ),
     ],
 )

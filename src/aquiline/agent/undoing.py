@@ -15,7 +15,7 @@ from aquiline.changes import perform
 from aquiline.changes.kinds import EditFile, Inline, Restore, WriteFile
 from aquiline.changes.perform import Performed
 from aquiline.changes.steps import Step
-from aquiline.errors import AquilineError, HostError, Interrupted, UndoConflict, UsageError
+from aquiline.errors import AquilineError, HostError, Interrupted, RunInterrupted, UndoConflict, UsageError
 from aquiline.execution.executor import Executor, IsStopped
 from aquiline.execution.recovery import in_effect
 from aquiline.execution.undo import Choice, Choices, Conflict, UndoPlan, named, plan_undo
@@ -64,10 +64,18 @@ def select(
             f"run {run.id} is an undo", hint=f"`aquiline redo {' '.join(run.header.undoes)}` takes it back"
         )
     if not _stands(journal, run):
+        _refuse_open(journal, run)
         raise UsageError(
             f"run {run.id} has nothing left to take back", hint=f"`aquiline show {run.id}` says by what it was undone"
         )
     return [run]
+
+
+def _refuse_open(journal: Journal, run: RunRecord) -> None:
+    """Refuse a run that did nothing yet, because it is under way or did not end."""
+    if not run.status:
+        journal.state.refuse_locked()
+        raise RunInterrupted(f"run {run.id} did not end", hint="`aquiline recover` takes it back")
 
 
 def _stands(journal: Journal, run: RunRecord) -> bool:

@@ -43,6 +43,7 @@ from aquiline.changes.kinds import (
 )
 from aquiline.changes.redact import is_known_secret, is_secret_content
 from aquiline.changes.steps import Cause, Step, Undo
+from aquiline.changes.text import command_line
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, StepFailed
 from aquiline.host.naming import is_path, observe
 from aquiline.host.objects import ABSENT, Absent, At, Directory, Object, Package, RegularFile, Unit, file_object
@@ -73,6 +74,10 @@ class Preimages(Protocol):
 
     def has(self, sha256: str) -> bool:
         """Return whether there is content of this digest."""
+        ...
+
+    def verify(self, sha256: str) -> bool:
+        """Return whether the content is there and has its digest."""
         ...
 
 
@@ -384,8 +389,11 @@ def command_of(change: RunCommand | RunScript) -> Command:
 
 
 def probe_says_yes(probe: Probe, host: Reading) -> bool:
-    """Return whether the exit status of `probe` is one it accepts."""
-    return host.run(Command(probe.argv, timeout=probe.timeout)).status in probe.accepts
+    """Return whether the exit status of `probe` is one it accepts; raise `StepFailed` where it does not end in time."""
+    completed = host.run(Command(probe.argv, timeout=probe.timeout))
+    if completed.timed_out:
+        raise StepFailed(f"the probe {command_line(probe.argv)} gave no answer within {probe.timeout:g} s")
+    return completed.status in probe.accepts
 
 
 def _judge(completed: Completed, accepts: tuple[int, ...], timeout: float, *, secret: bool = False) -> Performed:

@@ -22,6 +22,7 @@ from typing import Literal
 import msgspec
 
 from aquiline.errors import AquilineError
+from aquiline.host.naming import is_plain
 
 POLICY_FILE = "etc/aquiline/policy.toml"
 
@@ -95,9 +96,22 @@ def load_policy(root: str) -> Policy:
             f"the policy file {path} is not a regular file that only root can write",
             hint=f"chown root {path}; chmod 0644 {path}",
         )
+    folder = path.parent.stat()
+    if folder.st_uid != 0 or folder.st_mode & 0o022:
+        raise AquilineError(
+            f"others than root can write to {path.parent}, and so replace the policy file",
+            hint=f"chown root {path.parent}; chmod 0755 {path.parent}",
+        )
     try:
-        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), Policy)
+        policy = msgspec.convert(tomllib.loads(path.read_text("utf-8")), Policy)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise AquilineError(
             f"the policy file {path} makes no sense: {error}", hint="see the manual, policy.toml"
         ) from None
+    for listed in (*policy.forbidden_paths, *policy.never_undo):
+        if not is_plain(listed):
+            raise AquilineError(
+                f"the policy file {path} makes no sense: found {listed!r}, expected a plain absolute path",
+                hint="see the manual, policy.toml",
+            )
+    return policy

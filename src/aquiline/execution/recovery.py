@@ -40,7 +40,7 @@ from aquiline.changes.perform import (
     remove_leftovers,
 )
 from aquiline.changes.steps import Step
-from aquiline.errors import NotPossibleHere
+from aquiline.errors import NotPossibleHere, StepFailed
 from aquiline.host.naming import observe
 from aquiline.host.objects import Absent, At, Metadata, Object, Package, RegularFile, System, Unit, same_but_times
 from aquiline.host.protocol import Host, Reading
@@ -272,8 +272,8 @@ def _settle_opaque(record: StepRecord, change: RunCommand | RunScript, host: Rea
     if change.done_when is not None:
         try:
             is_done = probe_says_yes(change.done_when, host)
-        except NotPossibleHere as error:
-            return Settled(record, "in-doubt", f"its done_when probe cannot run: {error.message}")
+        except (NotPossibleHere, StepFailed) as error:
+            return Settled(record, "in-doubt", f"its done_when probe says nothing: {error.message}")
         return Settled(record, "done" if is_done else "not-done", "by its done_when probe")
     if change.idempotent:
         return Settled(record, "run-again", "running it twice is the same as running it once")

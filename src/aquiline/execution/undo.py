@@ -288,7 +288,11 @@ class _UndoPlanner:
         if change.done_when is None:
             self._stay(record, "it failed, and nothing tells how much of it happened", chosen=True)
             return False
-        return probe_says_yes(change.done_when, self._overlay.base)
+        try:
+            return probe_says_yes(change.done_when, self._overlay.base)
+        except AquilineError as error:
+            self._stay(record, f"it failed, and its done_when probe says nothing: {error.message}")
+            return False
 
     def _stay(self, record: StepRecord, reason: str, *, chosen: bool = False) -> None:
         self._stays.append(CannotUndo(record.run, record.number, record.description, reason, chosen))
@@ -390,10 +394,15 @@ class _UndoPlanner:
             return ""
         digest = change.object.sha256
         found = self._overlay.observe(change.path)
-        if self._preimages.has(digest) or (isinstance(found, RegularFile) and found.sha256 == digest):
+        if isinstance(found, RegularFile) and found.sha256 == digest:
+            return ""
+        # Its bytes are looked at: a damaged one found out half way would leave the rest of the run undone.
+        if self._preimages.verify(digest):
             return ""
         why = self._purged.get(digest)
-        return f"the pre-image of {change.path} was purged: {why}" if why else f"the pre-image of {change.path} is lost"
+        if why:
+            return f"the pre-image of {change.path} was purged: {why}"
+        return f"the pre-image of {change.path} is {'damaged' if self._preimages.has(digest) else 'lost'}"
 
     def _remember(self, change: Change, after: Sequence[At]) -> None:
         if isinstance(change, Move):

@@ -6,14 +6,29 @@ A file is called by its path. What is not in the file tree is called by its kind
 
 from __future__ import annotations
 
+import os
+import posixpath
+
 from aquiline.host.objects import ABSENT, Object, Record, Unit
 from aquiline.host.protocol import Reading
 from aquiline.host.records import DATABASES, place_of
+
+#: Of Linux, with the NUL at the end.
+_PATH_MAX = 4096
 
 
 def is_path(name: str) -> bool:
     """Return whether `name` is that of an object in the file tree."""
     return name.startswith("/")
+
+
+def is_plain(path: str) -> bool:
+    """Return whether `path` is the one way to write an absolute path of at most PATH_MAX bytes.
+
+    ``/etc/../x`` and ``//x`` are not: whoever compares paths, as policy and undo do, would take them for other objects.
+    """
+    is_normal = path.startswith("/") and not path.startswith("//") and path == posixpath.normpath(path)
+    return is_normal and "\0" not in path and len(os.fsencode(path)) < _PATH_MAX
 
 
 def unit_name(unit: str) -> str:

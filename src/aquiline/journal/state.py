@@ -140,6 +140,11 @@ class StateDirectory:
         holder = _read_holder(self.lock_file)
         return holder if holder is not None and Path(f"/proc/{holder.pid}").exists() else None
 
+    def refuse_locked(self) -> None:
+        """Raise `HostLocked`, naming the holder, where somebody that is alive holds the lock; takes no lock itself."""
+        if self.lock_holder() is not None:
+            raise _locked(self)
+
 
 class Lock:
     """The one writer of a host: entered once, held until left or until the process is gone. Readers need none."""

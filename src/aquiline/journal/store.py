@@ -702,19 +702,32 @@ def _connect_to_write(state: StateDirectory) -> sqlite3.Connection:
     # Made here, so that it is private from the first byte; SQLite gives its log the same mode.
     os.close(os.open(state.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(state.database, isolation_level=None, timeout=10)
-    # A newer minor version has more than we know, and nothing that means something else.
-    if _format(connection, state) < FORMAT:
-        connection.execute("PRAGMA journal_mode = WAL")
-        _install(connection)
-    connection.execute("PRAGMA synchronous = FULL")
+    with _closed_on_error(connection):
+        # A newer minor version has more than we know, and nothing that means something else.
+        if _format(connection, state) < FORMAT:
+            connection.execute("PRAGMA journal_mode = WAL")
+            _install(connection)
+        connection.execute("PRAGMA synchronous = FULL")
     if is_new:
         make_durable(state.path)
     return connection
 
 
+@contextlib.contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+    """Leave nothing beside a database that is not used after all."""
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
+
+
 def _connect_to_read(state: StateDirectory) -> sqlite3.Connection:
     connection = _open_to_read(state.database)
-    if _format(connection, state) == (0, 0):
+    with _closed_on_error(connection):
+        is_empty = _format(connection, state) == (0, 0)
+    if is_empty:
         connection.close()
         connection = sqlite3.connect(":memory:", isolation_level=None)
         _install(connection)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from aquiline.changes.kinds import Change, Move, SetRecord
+from aquiline.changes.kinds import Change, MakeHardlink, Move, SetRecord
 from aquiline.changes.perform import FILE_KINDS
 from aquiline.errors import HostError
 from aquiline.host.overlay import Overlay
@@ -31,7 +31,7 @@ class Forbidden(msgspec.Struct, frozen=True):
 
     def refuse(self, change: Change, host: Overlay) -> None:
         """Raise `HostError` if `change` would change one of them on `host`."""
-        for path in _changed_files(change) if self.why else ():
+        for path in changed_files(change) if self.why else ():
             self._refuse(path, host.where(path), is_move=isinstance(change, Move))
 
     def _refuse(self, path: str, leads_to: str, *, is_move: bool) -> None:
@@ -42,11 +42,13 @@ class Forbidden(msgspec.Struct, frozen=True):
                     raise HostError(why, path=path)
 
 
-def _changed_files(change: Change) -> tuple[str, ...]:
-    """Return the paths of what `change` makes, moves, removes or edits."""
+def changed_files(change: Change) -> tuple[str, ...]:
+    """Return the paths of what `change` makes, moves, removes, edits or gives another name."""
     match change:
         case Move():
             return (change.source, change.destination)
+        case MakeHardlink():
+            return (change.path, change.existing)
         case SetRecord():
             return (place_of(change.database),)
         case _:

@@ -38,6 +38,7 @@ from aquiline.changes.kinds import (
     ReactDaemonReload,
     Reaction,
     ReactUnit,
+    Restore,
     RunCommand,
     RunScript,
     SetPackages,
@@ -65,7 +66,7 @@ from aquiline.changes.resolve import Effect, KeptInodes, resolve
 from aquiline.changes.scratch import Scratch
 from aquiline.changes.steps import Cause, ComponentReport, ComponentState, Coverage, Plan, Probed, Step, Undo
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, ProfileError, StepFailed, UnknownUntilRun
-from aquiline.host.naming import path_of
+from aquiline.host.naming import is_plain, path_of
 from aquiline.host.objects import (
     ABSENT,
     At,
@@ -82,7 +83,7 @@ from aquiline.host.overlay import Overlay
 from aquiline.host.protocol import Completed, Reading
 from aquiline.host.unitfiles import are_unit_files
 from aquiline.planning.component import Component, Note, Task, Yielded
-from aquiline.planning.forbidden import Forbidden
+from aquiline.planning.forbidden import Forbidden, changed_files
 from aquiline.planning.guard import trusted, watching
 from aquiline.planning.order import ancestors, order
 from aquiline.planning.view import PlannedView, Templates
@@ -421,6 +422,7 @@ class _Planner:
 
     def add_change(self, name: str, task: Task, change: Change) -> Step | None:
         """Return the step that `change` needs, None where its state is already right."""
+        _refuse_no_path(change)
         if isinstance(change, OPAQUE_KINDS):
             return self._add_opaque(name, task, change)
         if isinstance(change, WriteFile | MakeSymlink | MakeHardlink | MakeSpecial | MakeDirectory | Move):
@@ -610,7 +612,8 @@ class _Planner:
         """Return the undo of `effect`, irreversible where its pre-image is over budget (D15) or policy forbids it."""
         if isinstance(change, SetPackages):
             return self._allowed_packages(effect)
-        size = sum(at.object.size for at in effect.before if isinstance(at.object, RegularFile))
+        restored = (one for one in effect.undo.changes if isinstance(one, Restore) and not one.kept)
+        size = sum(one.object.size for one in restored if isinstance(one.object, RegularFile))
         budget = self._known.budget
         if effect.undo.class_ != "exact" or not size:
             return effect.undo
@@ -716,6 +719,14 @@ class _Planner:
             notes=tuple(self._notes),
             probes=tuple(self._probes),
         )
+
+
+def _refuse_no_path(change: Change) -> None:
+    """Refuse what is no plain path: nobody could say which object is meant."""
+    for path in changed_files(change):
+        if not is_plain(path):
+            shown = repr(path) if len(path) < 200 else f"a path of {len(path)} characters"
+            raise HostError(f"found {shown}, expected a plain absolute path of at most 4095 bytes")
 
 
 class _ComponentDrafts:

@@ -160,6 +160,10 @@ def _boolean(section: dict[str, Any], key: str, path: str) -> bool:
 
 def _names(dependencies: dict[str, Any], key: str, path: str) -> tuple[str, ...]:
     names = dependencies.get(key, [])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ProfileError(f"found {describe(names)}, expected a list of component names", path=child(path, key))
+    where = child(path, key)
+    if not isinstance(names, list):
+        raise ProfileError(f"found {describe(names)}, expected a list of component names", path=where)
+    for position, name in enumerate(names):
+        if not isinstance(name, str):
+            raise ProfileError(f"found {describe(name)}, expected the name of a component", path=child(where, position))
     return tuple(names)

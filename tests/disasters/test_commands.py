@@ -1,0 +1,225 @@
+"""Commands: the steps that nobody can foresee, and what bounds them."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import pytest
+
+from aquiline.agent import recovering
+from aquiline.changes.kinds import CommandUndo, Inline, Probe, RunCommand, RunScript, Touches, WriteFile
+from aquiline.errors import RunInterrupted
+from tests.engine.site import Site
+
+LOUD = "echo ran >> /log; touch /done"
+DONE = Probe(argv=("/bin/sh", "-c", "test -e /done"), reads=("/done",), timeout=20.0)
+
+
+def line(text: str, **options: Any) -> RunCommand:
+    """Return a shell command line; by default it runs every time and touches nothing."""
+    if not {"guard", "done_when"} & set(options):
+        options["always"] = True
+    back = CommandUndo(changes=(RunCommand(argv=("/bin/sh", "-c", "echo undone >> /log"), always=True, timeout=20.0),))
+    return RunCommand(
+        **{"argv": ("/bin/sh", "-c", text), "touches": Touches(), "undo": back, "timeout": 20.0, **options}
+    )
+
+
+def log(site: Site) -> str:
+    return site.path("/log").read_text()
+
+
+def test_done_when(with_shell: Site) -> None:
+    """A command whose probe says that it is done is no step; else it runs, once."""
+    with_shell.wants(line(LOUD, done_when=DONE))
+
+    assert [0, 0] == [with_shell.apply().exit_status for _ in range(2)]
+    assert ("ran\n", ()) == (log(with_shell), with_shell.plan().steps)
+
+
+def test_guard(with_shell: Site) -> None:
+    """A command is a step only where its guard says yes."""
+    with_shell.wants(line(LOUD, guard=DONE))
+
+    assert () == with_shell.plan().steps
+    with_shell.path("/done").touch()
+    assert 1 == len(with_shell.plan().steps)
+
+
+def test_a_probe_that_hangs(with_shell: Site) -> None:
+    """A probe that does not end is ended, and its component fails: nothing runs on an answer that nobody gave."""
+    with_shell.wants(line(LOUD, guard=Probe(argv=("/bin/sh", "-c", "sleep 60"), timeout=0.3)))
+    began = time.monotonic()
+
+    plan = with_shell.plan()
+
+    assert time.monotonic() - began < 30
+    assert () == plan.steps
+    assert "failed" == plan.components["one"].state
+
+
+def test_timeout_kills_all_it_started(with_shell: Site) -> None:
+    """When its time is up a command is ended with what it started; the step failed, says so, and the run stops."""
+    with_shell.wants(
+        line("sleep 60 & echo $! > /pid; sleep 60", timeout=0.5), WriteFile(path="/late", content=Inline(b"x"))
+    )
+
+    ended = with_shell.apply()
+
+    assert 15 == ended.exit_status
+    assert ended.error is not None
+    assert "0.5" in ended.error.message
+    assert not with_shell.path("/late").exists()
+    child = int(with_shell.path("/pid").read_text())
+    for _ in range(100):
+        if not runs(child):
+            break
+        time.sleep(0.05)
+    assert not runs(child)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and not a zombie that its parent has still to collect."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(("status", "expected"), [(0, 0), (3, 0), (4, 15)])
+def test_accepted_statuses(with_shell: Site, status: int, expected: int) -> None:
+    """What a command accepts is success, all else is failure, with status and output in the message."""
+    with_shell.wants(line(f"echo words >&2; exit {status}", accepts=(0, 3)))
+
+    ended = with_shell.apply()
+
+    assert expected == ended.exit_status
+    if expected:
+        assert ended.error is not None
+        assert "4" in ended.error.message
+        assert "words" in ended.error.message
+
+
+def test_undo_of_a_command(with_shell: Site) -> None:
+    """A command is taken back by the command its author gave; redo runs the first one again."""
+    with_shell.wants(line("echo ran >> /log"))
+    run = with_shell.apply().run
+
+    assert 0 == with_shell.undo().exit_status
+    assert "ran\nundone\n" == log(with_shell)
+    assert 0 == with_shell.redo(run).exit_status
+    assert "ran\nundone\nran\n" == log(with_shell)
+
+
+def test_a_failed_command_is_not_undone(with_shell: Site) -> None:
+    """Nobody knows how much of a failed command happened: its undo is not run, and it is said to stay."""
+    with_shell.wants(WriteFile(path="/file", content=Inline(b"x")), line("echo half >> /log; exit 1"))
+    assert 15 == with_shell.apply().exit_status
+
+    undone = with_shell.undo()
+
+    assert "half\n" == log(with_shell)
+    assert not with_shell.path("/file").exists()
+    assert undone.exit_status in (0, 17)
+
+
+def test_a_failed_command_whose_probe_says_done(with_shell: Site) -> None:
+    """Where its own probe says that it happened all the same, it is taken back like any other."""
+    with_shell.wants(WriteFile(path="/file", content=Inline(b"x")), line(f"{LOUD}; exit 1", done_when=DONE))
+    assert 15 == with_shell.apply().exit_status
+
+    with_shell.undo()
+
+    assert "ran\nundone\n" == log(with_shell)
+
+
+def test_a_failing_undo(with_shell: Site) -> None:
+    """An undo that fails is 17 and can be tried again, until it works."""
+    back = RunCommand(argv=("/bin/sh", "-c", "test -e /may && echo undone >> /log"), always=True, timeout=20.0)
+    with_shell.wants(line("true", undo=CommandUndo(changes=(back,))))
+    run = with_shell.apply().run
+
+    assert 17 == with_shell.undo().exit_status
+    with_shell.path("/may").touch()
+    assert (0, "undone\n") == (with_shell.undo(run).exit_status, log(with_shell))
+
+
+class _Killed(BaseException):
+    """Nothing of ours catches it."""
+
+
+def killed(site: Site, command: RunCommand | RunScript, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run `command`, and be killed after it ran and before anybody wrote that down."""
+    site.wants(command)
+    run_command = type(site.session.host).run
+
+    def run_and_die(host: Any, asked: Any) -> Any:
+        completed = run_command(host, asked)
+        if "/log" in " ".join(asked.argv):
+            raise _Killed
+        return completed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(site.session.host), "run", run_and_die)
+        with pytest.raises(_Killed):
+            site.apply()
+
+
+def test_after_a_crash_an_idempotent_one_runs_again(with_shell: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may run twice is run again to finish the run."""
+    killed(with_shell, line("echo ran >> /log", idempotent=True), monkeypatch)
+
+    assert 0 == recovering.recover(with_shell.session, "finish").exit_status
+    assert "ran\nran\n" == log(with_shell)
+
+
+def test_after_a_crash_the_probe_decides(with_shell: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its own probe calls done is done, and is not run again."""
+    killed(with_shell, line(LOUD, done_when=DONE), monkeypatch)
+
+    assert 0 == recovering.recover(with_shell.session, "finish").exit_status
+    assert "ran\n" == log(with_shell)
+
+
+def test_after_a_crash_nobody_guesses(with_shell: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nothing decides is neither run again nor taken back before somebody says what is so."""
+    killed(with_shell, line("echo ran >> /log"), monkeypatch)
+
+    with pytest.raises(RunInterrupted):
+        recovering.recover(with_shell.session, "finish")
+    assert "ran\n" == log(with_shell)
+    assert 0 == recovering.recover(with_shell.session, "undo", assumptions={1: "done"}).exit_status
+    assert "ran\nundone\n" == log(with_shell)
+
+
+def test_touching_what_it_did_not_say(with_shell: Site) -> None:
+    """A command that changes a file which a later step builds on stops the run there: nothing is overwritten."""
+    with_shell.path("/file").write_bytes(b"old\n")
+    with_shell.wants(line("echo meddled > /file"), WriteFile(path="/file", content=Inline(b"new\n")))
+
+    ended = with_shell.apply()
+
+    assert 14 == ended.exit_status
+    assert b"meddled\n" == with_shell.path("/file").read_bytes()
+
+
+def test_nothing_of_ours_is_inherited(with_shell: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script's arguments reach it, our environment does not."""
+    monkeypatch.setitem(os.environ, "AQUILINE_TEST", "leaked")
+    with_shell.wants(
+        RunScript(
+            language="shell",
+            text='echo "$AQUILINE_ARGUMENTS$AQUILINE_TEST" >> /log',
+            arguments={"a": 1},
+            always=True,
+            touches=Touches(),
+            undo=CommandUndo(itself=True),
+            timeout=20.0,
+        )
+    )
+
+    assert 0 == with_shell.apply().exit_status
+    assert '{"a":1}\n' == log(with_shell).replace(" ", "")
