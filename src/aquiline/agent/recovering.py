@@ -209,7 +209,8 @@ def _accounted(session: Session, journal: Journal, settled: Settled) -> Settled:
         return settled
     found = aftermath.aftermath(surroundings, session.host)
     script = UndoScript(session.state, record.run, session.host.root, kept=session.host.kept_folder)
-    aftermath.record(record.known, found, record.run, journal, script)
+    is_half_way = settled.verdict == "half-way"
+    aftermath.record(record.known, found, record.run, journal, script, is_half_way=is_half_way)
     return msgspec.structs.replace(settled, observed=aftermath.observed_with(record.known, found, session.host))
 
 

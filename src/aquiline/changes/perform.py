@@ -46,10 +46,10 @@ from aquiline.changes.steps import Cause, Step, Undo
 from aquiline.changes.text import command_line
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, StepFailed
 from aquiline.host.naming import is_path, observe
-from aquiline.host.objects import ABSENT, Absent, At, Directory, Object, Package, RegularFile, Unit, file_object
+from aquiline.host.objects import ABSENT, Absent, At, Directory, Object, Package, Record, RegularFile, Unit, file_object
 from aquiline.host.protocol import Command, Completed, Entry, Host, Reading, Staged
+from aquiline.host.records import DATABASES, place_of
 from aquiline.host.records import LABEL as RECORDS_LABEL
-from aquiline.host.records import place_of
 
 #: Runs a Python script whose text and arguments come by standard input, so that no process list shows them.
 _PYTHON_RUNNER = (
@@ -609,7 +609,20 @@ def _restore_around(objects: Sequence[At], host: Host, preimages: Preimages, lab
     restore_directory_times(
         {at.path: at.object.metadata.mtime_ns for at in directories if isinstance(at.object, Directory)}, host
     )
+    _restore_entries(objects, host)
     yield from _restore_units([at for at in objects if at.path.startswith("unit:")], host)
+
+
+def _restore_entries(objects: Sequence[At], host: Host) -> None:
+    """Put entries of account databases back; one that was removed comes back below all others."""
+    by_database: dict[str, list[Entry]] = {}
+    for at in objects:
+        database, _, name = at.path.partition(":")
+        line = at.object.line if isinstance(at.object, Record) else None
+        if database in DATABASES and host.accounts.entry(database, name).line != line:
+            by_database.setdefault(database, []).append(Entry(name, line))
+    for database, entries in by_database.items():
+        host.accounts.set_entries(database, entries)
 
 
 def _restoring(number: int, at: At, host: Reading) -> Step:

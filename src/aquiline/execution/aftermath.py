@@ -26,9 +26,21 @@ from aquiline.changes.redact import is_known_secret
 from aquiline.changes.steps import Step, Undo
 from aquiline.changes.text import visible
 from aquiline.errors import AquilineError, NotPossibleHere
-from aquiline.host.naming import is_path, observe
-from aquiline.host.objects import ABSENT, Absent, At, Directory, Object, Package, RegularFile, Unit, same_but_times
+from aquiline.host.naming import is_path, observe, record_name
+from aquiline.host.objects import (
+    ABSENT,
+    Absent,
+    At,
+    Directory,
+    Object,
+    Package,
+    Record,
+    RegularFile,
+    Unit,
+    same_but_times,
+)
 from aquiline.host.protocol import Command, Reading
+from aquiline.host.records import DATABASES, place_of
 from aquiline.journal.preimages import PreimageStore
 from aquiline.journal.records import Intent, PreimageReference
 from aquiline.journal.script import UndoScript
@@ -48,6 +60,11 @@ WATCHED = (
 )
 #: Why a step has another undo than it was planned with.
 REASON = "what the packages' own scripts did is taken back too"
+_ACCOUNT_FILES = frozenset(place_of(database) for database in DATABASES)
+#: What was there before the last change of an account, for people; every tool writes it anew.
+_ACCOUNT_BACKUPS = frozenset(f"{path}-" for path in _ACCOUNT_FILES)
+#: Entries of these hold password hashes, which are not written to the journal for the sake of a package's script.
+_SECRET_DATABASES = ("shadow:", "gshadow:")
 _UNIT_TYPES = "--type=service,socket,timer,path"
 
 
@@ -96,7 +113,8 @@ def capture(step: Step, run: str, host: Reading, preimages: PreimageStore, state
     for path, one in found.items():
         if isinstance(one, RegularFile):
             preimages.keep(host.chunks(path))
-    surroundings = Surroundings((*(At(path, one) for path, one in found.items()), *_units(host)))
+    files = (At(path, one) for path, one in found.items() if path not in _ACCOUNT_FILES)
+    surroundings = Surroundings((*files, *_entries(host), *_units(host)))
     place = state.packages / f"{run}-{step.number}.before"
     temporary = place.with_suffix(".new")
     temporary.write_text(encode(surroundings))
@@ -129,6 +147,17 @@ def _below(host: Reading, top: str) -> Iterator[tuple[str, Object]]:
             yield from _below(host, f"{top}/{name}")
 
 
+def _entries(host: Reading) -> Iterator[At]:
+    """Yield the entries of the account databases: a script adds some, and others stay as people leave them later."""
+    for database in DATABASES:
+        path = place_of(database)
+        if not isinstance(host.observe(path), RegularFile):
+            continue
+        lines = host.read(path).decode(errors="surrogateescape").splitlines()
+        named = {line.partition(":")[0]: line for line in lines if ":" in line and line[0] not in "#+-"}
+        yield from (At(record_name(database, name), Record(line)) for name, line in named.items())
+
+
 def _units(host: Reading) -> Iterator[At]:
     """Yield the units of a running system, with what the service manager knows of them."""
     if host.offline:
@@ -154,7 +183,8 @@ def aftermath(surroundings: Surroundings, host: Reading) -> Aftermath:
     now: dict[str, Object] = {path: host.observe(path) for path in was if is_path(path)}
     for top in WATCHED:
         now |= dict(_below(host, top))
-    now |= {at.path: at.object for at in _units(host)}
+    now = {path: one for path, one in now.items() if path not in _ACCOUNT_FILES}
+    now |= {at.path: at.object for at in (*_entries(host), *_units(host))}
     for path in [path for path in {*was, *now} if path.startswith("unit:") and was.get(path) != now.get(path)]:
         try:
             now[path] = observe(host, path)
@@ -179,7 +209,7 @@ def _stays(was: Object, now: Object) -> bool:
 
 
 def _is_transient(path: str) -> bool:
-    """Whether this comes and goes by itself: template instances and what is half-written."""
+    """Whether this comes and goes by itself: template instances and units of one command."""
     return path.startswith("unit:") and ("@" in path or path.startswith("unit:run-"))
 
 
@@ -189,21 +219,36 @@ def with_aftermath(step: Step, undo: Undo, found: Aftermath) -> Step:
         return step
     packages = [change for change in undo.changes if isinstance(change, SetPackages)]
     known = {at.path: at for change in packages for at in change.leaves}
-    leaves = (*known.values(), *(at for at in found.before if at.path not in known))
+    others = (at for at in found.before if at.path not in known and not _is_hash(at))
+    leaves = (*known.values(), *others)
     back = msgspec.structs.replace(undo, changes=(SetPackages(leaves=leaves),))
     mine = {at.path for at in step.after}
     return msgspec.structs.replace(
         step,
-        before=(*step.before, *(at for at in found.before if at.path not in mine)),
-        after=(*step.after, *(at for at in found.after if at.path not in mine)),
+        before=(*step.before, *(at for at in found.before if at.path not in mine and _is_compared(at))),
+        after=(*step.after, *(at for at in found.after if at.path not in mine and _is_compared(at))),
         undo=back,
     )
 
 
-def record(step: Step, found: Aftermath, run: str, journal: Journal, script: UndoScript) -> None:
-    """Make the undo of `step` as it turned out durable: in the undo script first, then in the journal."""
+def _is_compared(at: At) -> bool:
+    """Whether a change of it by somebody else is a conflict."""
+    return not _is_hash(at) and at.path not in _ACCOUNT_BACKUPS
+
+
+def _is_hash(at: At) -> bool:
+    return isinstance(at.object, Record) and at.path.startswith(_SECRET_DATABASES)
+
+
+def record(
+    step: Step, found: Aftermath, run: str, journal: Journal, script: UndoScript, *, is_half_way: bool = False
+) -> None:
+    """Make the undo of `step` as it turned out durable: in the undo script first, then in the journal.
+
+    A transaction that is half way is told by having such an undo, whatever is in it.
+    """
     turned_out = with_aftermath(step, step.undo, found)
-    if turned_out == step:
+    if turned_out == step and not is_half_way:
         return
     script.append([turned_out])
     needed = references(
@@ -226,7 +271,11 @@ def observed_with(step: Step, found: Aftermath, host: Reading) -> tuple[At, ...]
     mine = {at.path for at in own}
     return (
         *own,
-        *(at for at in found.after if at.path not in mine and not isinstance(at.object, Directory)),
+        *(
+            at
+            for at in found.after
+            if at.path not in mine and not isinstance(at.object, Directory) and _is_compared(at)
+        ),
     )
 
 

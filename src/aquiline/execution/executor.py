@@ -393,10 +393,12 @@ class Executor:
         if surroundings is None:
             return performed
         found = aftermath.aftermath(surroundings, self._host)
-        aftermath.record(step, found, self._run, self._journal, self._script)
+        is_half_way = performed.error is not None and self._what_became_of(step) != "not-done"
+        aftermath.record(step, found, self._run, self._journal, self._script, is_half_way=is_half_way)
         aftermath.forget(step, self._run, self._state)
         lines = "".join(f"{line}\n" for line in found.lines)
-        observed = aftermath.observed_with(step, found, self._host)
+        is_there = performed.error is None or is_half_way
+        observed = aftermath.observed_with(step, found, self._host) if is_there else ()
         return msgspec.structs.replace(performed, observed=observed, output=lines + performed.output)
 
 

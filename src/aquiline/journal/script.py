@@ -43,6 +43,7 @@ from aquiline.host.objects import (
     Absent,
     Directory,
     Object,
+    Package,
     Present,
     RegularFile,
     Symlink,
@@ -192,6 +193,14 @@ class UndoScript:
         if isinstance(step.change, SetRecord):
             for at, was in zip(step.after, step.before, strict=True):
                 shell.look_at_record(text, at.path, at.object, was.object)
+            text.lines.append("aq_decide || return 0")
+            return []
+        stood = {at.path: at.object for at in step.before}
+        packages = [at for at in step.after if at.path.startswith("package:") and stood.get(at.path) != at.object]
+        for at in packages:
+            words = [shell.guard(one) for one in (at.object, stood[at.path]) if isinstance(one, Absent | Package)]
+            text.call("aq_guard_package", at.path.removeprefix("package:"), *words)
+        if packages and not changed:
             text.lines.append("aq_decide || return 0")
             return []
         if changed:

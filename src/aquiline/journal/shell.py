@@ -43,6 +43,7 @@ from aquiline.changes.kinds import (
     Validate,
     WriteFile,
 )
+from aquiline.host.naming import is_path
 from aquiline.host.objects import (
     Absent,
     Directory,
@@ -50,12 +51,17 @@ from aquiline.host.objects import (
     FileObject,
     Metadata,
     Object,
+    Package,
     Record,
     RegularFile,
     Special,
     Symlink,
+    Unit,
+    file_object,
     sha256,
 )
+from aquiline.host.packages.apt import file_pattern as deb_pattern
+from aquiline.host.packages.dnf import file_pattern as rpm_pattern
 from aquiline.host.records import place_of
 
 #: The search path of commands (as `aquiline.host` runs them).
@@ -144,13 +150,15 @@ def shown(text: str) -> str:
 # ---- objects ------------------------------------------------------------------------------------------------------
 
 
-def guard(found: FileObject | None) -> str:
+def guard(found: FileObject | Package | None) -> str:
     """Return an object in the words of ``aq_look``: what conflicts compare but for attributes; ``-`` where unknown."""
     match found:
         case None:
             return "-"
         case Absent():
             return "absent"
+        case Package():
+            return f"{found.status} {found.version}".strip()
         case RegularFile():
             return f"file {_owned(stat.S_IFREG, found.metadata)} {found.sha256}"
         case Directory():
@@ -254,7 +262,7 @@ def do(text: Text, change: Change, after: Mapping[str, FileObject], shells: Shel
         case Validate():
             pass
         case _:
-            _run(text, change)
+            _run(text, change, shells)
 
 
 def look_at_record(text: Text, name: str, left: Object, was: Object) -> None:
@@ -335,6 +343,7 @@ def _open_dress(change: WriteFile | EditFile | MakeDirectory | MakeSpecial | Set
 def _run(
     text: Text,
     change: SetUnit | SetPackages | RunCommand | RunScript | ReactUnit | ReactSignal | ReactDaemonReload | ReactCommand,
+    shells: Shells,
 ) -> None:
     match change:
         case RunCommand():
@@ -346,13 +355,40 @@ def _run(
         case SetUnit():
             _set_unit(text, change)
         case SetPackages():
-            wanted = [f"install {name}={version}" for name, version in change.install]
-            wanted += [f"remove {name}" for name in change.remove]
-            text.call("aq_fail", "packages are left to the package manager: " + shown(", ".join(wanted)))
+            _packages(text, change, shells)
         case ReactUnit() | ReactSignal() | ReactDaemonReload() | ReactCommand():
             _react(text, change)
         case _:
             assert_never(change)
+
+
+def _packages(text: Text, change: SetPackages, shells: Shells) -> None:
+    """Add a transaction from files that are kept, then what is to stand around the packages."""
+    if not change.leaves:
+        wanted = [f"install {name} {version}" for name, version in change.install]
+        wanted += [f"remove {name}" for name in change.remove]
+        text.call("aq_fail", "only the package manager can tell what this takes: " + shown(", ".join(wanted)))
+        return
+    text.lines.append("aq_packages_begin")
+    for at in change.leaves:
+        name = at.path.removeprefix("package:")
+        if name != at.path:
+            found = at.object
+            assert isinstance(found, Package | Absent)
+            version = found.version if isinstance(found, Package) else ""
+            mark = "auto" if isinstance(found, Package) and found.auto else "manual"
+            hold = "hold" if isinstance(found, Package) and found.hold else "unhold"
+            files = (deb_pattern(name, version)[0], rpm_pattern(name, version)[0]) if version else ("", "")
+            text.call("aq_package", name, guard(found), version, mark, hold, *files)
+    text.lines.append("aq_packages || return 0")
+    for at in change.leaves:
+        if is_path(at.path):
+            put_back(text, at.path, file_object(at), kept="''", same="", shells=shells)
+    for at in change.leaves:
+        if isinstance(at.object, Unit) and at.object.active in ("active", "inactive"):
+            unit = at.path.removeprefix("unit:")
+            text.lines.append("aq_running || return 0")
+            text.call("aq_unit", "start" if at.object.active == "active" else "stop", unit, orelse=" || return 0")
 
 
 def text_of_command(text: Text, argv: Sequence[str], timeout: float, environment: Mapping[str, str]) -> str:

@@ -629,6 +629,137 @@ aq_unit_run() {
     [ "$1" = start ] || systemctl reset-failed -- "$2" 2>/dev/null || :
 }
 
+# ---- packages ----
+
+# aq_in COMMAND...: runs a package manager's command below the root, quietly, and asking nothing.
+aq_in() {
+    if [ -n "$AQ_ROOT" ]; then set -- chroot "$AQ_ROOT" "$@"; fi
+    env PATH="$aq_path" DEBIAN_FRONTEND=noninteractive DEBIAN_PRIORITY=critical UCF_FORCE_CONFFOLD=1 "$@" </dev/null >/dev/null
+}
+
+# aq_look_package NAME: sets aq_seen to the state of a package, in the words of the guards.
+aq_look_package() {
+    aq_name=${1%%=*}
+    if [ -f "$AQ_ROOT/var/lib/dpkg/status" ]; then
+        aq_seen=$(${AQ_ROOT:+chroot "$AQ_ROOT"} dpkg-query -W -f '${db:Status-Status} ${Version}' "$aq_name" 2>/dev/null)
+        case $aq_seen in config-files*) aq_seen=config-files ;; '' | not-installed*) aq_seen=absent ;; esac
+    elif aq_seen=$(${AQ_ROOT:+chroot "$AQ_ROOT"} rpm -q --qf 'installed %{EVR}' "$aq_name" 2>/dev/null); then
+        :
+    else
+        aq_seen=absent
+    fi
+}
+
+# aq_guard_package NAME LEFT WAS: as aq_guard; a state on the way from one to the other is taken up from there.
+aq_guard_package() {
+    aq_look_package "$1"
+    case $aq_seen in
+    "$2") aq_left=1 ;;
+    "$3") ;;
+    absent | config-files | installed\ *)
+        aq_changed=1
+        aq_what="package $1 was changed since: found $aq_seen, expected $2"
+        ;;
+    *) aq_left=1 ;;
+    esac
+}
+
+aq_packages_begin() {
+    aq_files='' aq_names='' aq_goes='' aq_purged='' aq_lacks=''
+    aq_marks='' aq_expected=''
+    aq_place=$AQ_STATE/packages
+    [ -z "$AQ_ROOT" ] || aq_place=$AQ_ROOT/var/cache/aquiline-packages
+}
+
+# aq_package NAME STATE VERSION MARK HOLD DEB RPM: what a package is to become; its file begins with DEB or RPM.
+aq_package() {
+    aq_expected="$aq_expected$1|$2
+"
+    if [ -n "$3" ]; then
+        aq_marks="$aq_marks $4:$1 $5:$1"
+        aq_look_package "$1"
+        [ "$aq_seen" != "$2" ] || return 0
+        aq_file_of=''
+        for aq_f in "$AQ_STATE/packages/$6"*.deb "$AQ_STATE/packages/$7"*.rpm; do
+            if [ -f "$aq_f" ]; then aq_file_of=$aq_f; fi
+        done
+        if [ -z "$aq_file_of" ]; then
+            aq_fail "the file of package $1 $3 is not kept"
+            aq_lacks=1
+            return 0
+        fi
+        if [ -n "$AQ_ROOT" ]; then
+            mkdir -p -- "$aq_place" && cp -- "$aq_file_of" "$aq_place/" || { aq_fail "copying the file of $1"; aq_lacks=1; }
+        fi
+        aq_files="$aq_files ./${aq_file_of##*/}"
+    else
+        aq_goes="$aq_goes ${1%%=*}"
+        [ "$2" != absent ] || aq_purged="$aq_purged ${1%%=*}"
+    fi
+}
+
+# aq_packages: brings them there, and nothing else; fails where they are not there afterwards.
+aq_packages() {
+    [ -z "$aq_lacks" ] || return 1
+    if [ -f "$AQ_ROOT/var/lib/dpkg/status" ]; then aq_by_apt; else aq_by_rpm; fi
+    aq_bad=''
+    while IFS='|' read -r aq_p aq_state; do
+        [ -n "$aq_p" ] || continue
+        aq_look_package "$aq_p"
+        [ "$aq_seen" = "$aq_state" ] || aq_bad="$aq_bad package $aq_p is $aq_seen, expected $aq_state;"
+    done <<AQ_EXPECTED
+$aq_expected
+AQ_EXPECTED
+    [ -z "$aq_bad" ] && return 0
+    aq_fail "$aq_bad"
+    return 1
+}
+
+# shellcheck disable=SC2086 # names of packages and of their files hold nothing a shell expands
+aq_by_apt() {
+    aq_in dpkg --force-confold --force-confdef --configure --pending 2>/dev/null
+    set --
+    for aq_f in $aq_goes; do
+        aq_look_package "$aq_f"
+        case $aq_seen in absent | config-files) ;; *) set -- "$@" "$aq_f-" ;; esac
+    done
+    if [ -n "$aq_files$*" ]; then
+        # files are given by a path that apt sees; below another root the folder is reached from inside
+        aq_inside=${aq_place#"$AQ_ROOT"}
+        for aq_f in $aq_files; do set -- "$@" "$aq_inside/${aq_f#./}"; done
+        aq_in apt-get -y -qq --allow-downgrades --allow-change-held-packages --no-install-recommends \
+            -oAPT::Get::AutomaticRemove=false -oAPT::Sandbox::User=root -oDpkg::Use-Pty=0 \
+            -oDpkg::Options::=--force-confold -oDpkg::Options::=--force-confdef install "$@"
+    fi
+    for aq_f in $aq_purged; do
+        aq_look_package "$aq_f"
+        [ "$aq_seen" = absent ] || aq_in dpkg --purge "$aq_f"
+    done
+    for aq_f in $aq_marks; do aq_in apt-mark "${aq_f%%:*}" "${aq_f#*:}"; done
+}
+
+# shellcheck disable=SC2086 # the same
+aq_by_rpm() {
+    set --
+    for aq_f in $aq_goes; do
+        aq_look_package "$aq_f"
+        [ "$aq_seen" = absent ] || set -- "$@" "$aq_f"
+    done
+    [ $# = 0 ] || aq_in rpm -e --nodeps "$@"
+    if [ -n "$aq_files" ]; then
+        aq_inside=${aq_place#"$AQ_ROOT"}
+        set --
+        for aq_f in $aq_files; do set -- "$@" "$aq_inside/${aq_f#./}"; done
+        aq_in rpm -U --oldpackage --replacepkgs "$@"
+    fi
+    for aq_f in $aq_marks; do
+        case $aq_f in
+        auto:*) aq_in dnf -q -C -y mark remove "${aq_f#*:}" ;;
+        manual:*) aq_in dnf -q -C -y mark install "${aq_f#*:}" ;;
+        esac
+    done
+}
+
 # aq_signal NAME PROCESS: none running is success.
 aq_signal() {
     if ! command -v pkill >/dev/null 2>&1; then

@@ -130,7 +130,7 @@ class AptPackages:
 
     def fetch(self, wanted: Collection[tuple[str, str]]) -> None:
         """Take files from apt's cache, else download them."""
-        missing = [one for one in wanted if self._kept.file(*_pattern(*one)) is None]
+        missing = [one for one in wanted if self._kept.file(*file_pattern(*one)) is None]
         for name, version in list(missing):
             cached = self._cached(name, version)
             if cached is not None:
@@ -142,7 +142,9 @@ class AptPackages:
             words = [f"{name}={version}" for name, version in missing]
             download = 'cd "$1" && shift && exec apt-get --quiet --quiet -oAPT::Sandbox::User=root download "$@"'
             done = self._run(("sh", "-c", download, "sh", folder, *words))
-        lost = [f"{name} {version}" for name, version in missing if self._kept.file(*_pattern(name, version)) is None]
+        lost = [
+            f"{name} {version}" for name, version in missing if self._kept.file(*file_pattern(name, version)) is None
+        ]
         if done.status or lost:
             raise HostError(
                 f"cannot be fetched: {', '.join(lost)}{_why(done)}", hint="`apt-get update`, then try again"
@@ -297,11 +299,11 @@ class AptPackages:
         return self._kept_inside(name, version) or self._cached(name, version)
 
     def _kept_inside(self, name: str, version: str) -> str | None:
-        return self._kept.inside(*_pattern(name, version))
+        return self._kept.inside(*file_pattern(name, version))
 
     def _cached(self, name: str, version: str) -> str | None:
         folder = "/var/cache/apt/archives"
-        prefix, suffix = _pattern(name, version)
+        prefix, suffix = file_pattern(name, version)
         return next((f"{folder}/{one}" for one in self._host.names(folder) if _fits(one, prefix, suffix)), None)
 
     def _local_repository_file(self, name: str, version: str) -> str | None:
@@ -341,7 +343,7 @@ def _is_right(now: Package | None, version: str) -> bool:
     return now is not None and now.status == "installed" and version in ("", now.version)
 
 
-def _pattern(name: str, version: str) -> tuple[str, str]:
+def file_pattern(name: str, version: str) -> tuple[str, str]:
     """Return how the name of a package's file begins and ends, as apt writes it."""
     bare, _, architecture = name.partition(":")
     escaped = version.replace("%", "%25").replace(":", "%3a")

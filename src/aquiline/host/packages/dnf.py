@@ -89,7 +89,7 @@ class DnfPackages:
 
     def lacking(self, wanted: Collection[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         """Look among the kept files and in the repositories."""
-        missing = [one for one in wanted if self._kept.file(*_pattern(*one)) is None]
+        missing = [one for one in wanted if self._kept.file(*file_pattern(*one)) is None]
         if not missing:
             return ()
         offered = {tuple(one) for one in self._ask("offered", wanted=[_wanted(*one) for one in missing])["offered"]}
@@ -97,7 +97,7 @@ class DnfPackages:
 
     def contents(self, name: str, version: str) -> tuple[str, ...] | None:
         """Read the kept file's list, else the repository's."""
-        file = self._kept.inside(*_pattern(name, version))
+        file = self._kept.inside(*file_pattern(name, version))
         if file is None:
             files = self._ask("contents", wanted=_wanted(name, version))["files"]
             return None if files is None else tuple(files)
@@ -125,12 +125,14 @@ class DnfPackages:
 
     def fetch(self, wanted: Collection[tuple[str, str]]) -> None:
         """Have dnf download what is not kept, and check its signature."""
-        missing = [one for one in wanted if self._kept.file(*_pattern(*one)) is None]
+        missing = [one for one in wanted if self._kept.file(*file_pattern(*one)) is None]
         if not missing:
             return
         with self._kept.filling() as folder:
             self._ask("fetch", wanted=[_wanted(*one) for one in missing], folder=folder)
-        lost = [f"{name} {version}" for name, version in missing if self._kept.file(*_pattern(name, version)) is None]
+        lost = [
+            f"{name} {version}" for name, version in missing if self._kept.file(*file_pattern(name, version)) is None
+        ]
         if lost:
             raise HostError(f"cannot be fetched: {', '.join(lost)}")
 
@@ -162,7 +164,7 @@ class DnfPackages:
             for version in versions:
                 if version != stays:
                     self._run(("rpm", "-e", "--nodeps", "--noscripts", f"{_bare(name)}-{version.split(':')[-1]}"))
-            file = self._kept.inside(*_pattern(name, stays))
+            file = self._kept.inside(*file_pattern(name, stays))
             if file is not None:
                 self._run(("rpm", "-U", "--nodeps", "--oldpackage", "--replacepkgs", "--noscripts", file))
 
@@ -177,7 +179,7 @@ class DnfPackages:
                 remove += [_wanted(name, "")] if now is not None else []
             elif now is None or now["evr"] != target.version:
                 install.append(_wanted(name, target.version))
-                file = self._kept.inside(*_pattern(name, target.version))
+                file = self._kept.inside(*file_pattern(name, target.version))
                 files += [file] if file is not None else []
                 bare, architecture, version = _wanted(name, target.version)
                 architectures = [architecture] if architecture else [self._native, "noarch"]
@@ -255,7 +257,7 @@ def _bare(name: str) -> str:
     return bare + (f"-{version.split(':')[-1]}" if version else "") + (f".{architecture}" if architecture else "")
 
 
-def _pattern(name: str, version: str) -> tuple[str, str]:
+def file_pattern(name: str, version: str) -> tuple[str, str]:
     """Return how the name of a package's file begins and ends."""
     bare, architecture, wanted = _wanted(name, version)
     return f"{bare}-{wanted.split(':')[-1]}.", f"{architecture}.rpm"
