@@ -161,3 +161,19 @@ def test_as_a_process(host: Host, runs: list[str]) -> None:
     assert [1, 1] == [checked.returncode, undone.returncode]
     assert "Traceback" not in checked.stderr + undone.stderr
     assert "" == undone.stdout
+
+
+def test_a_removed_journal_is_said(host: Host, runs: list[str], ask: Ask) -> None:
+    """Where the journal was removed, nothing looks as if there had never been a run: the way out is named."""
+    for name in ("journal.db", "journal.db-wal", "journal.db-shm"):
+        (host.state / name).unlink(missing_ok=True)
+
+    for command in ("log", "status"):
+        status, _, err = ask(command)
+        assert 1 == status
+        assert f"the journal is gone, {len(runs)} undo scripts are there" in err
+
+
+def test_a_host_that_never_had_a_run_says_so(ask: Ask) -> None:
+    """Without any trace of a run there is nothing to miss."""
+    assert (0, "no runs\n") == ask("log")[:2]

@@ -213,6 +213,19 @@ class TestAccounting:
         assert 0 == site.undo().exit_status
         assert not site.path("/other").exists()
 
+    def test_what_wholly_fails_makes_nothing_live(self, site: Site) -> None:
+        """Where every component fails nothing is done, no run is begun, and no other profile becomes live."""
+
+        def broken(_view: View) -> Iterable[Yielded]:
+            yield write("/half")
+            raise ZeroDivisionError
+
+        site.computes(broken, name="broken")
+
+        run = site.apply()
+
+        assert (15, "", "") == (run.exit_status, run.run, site.live())
+
     def test_notes_are_lines(self, site: Site) -> None:
         """A component's note is in the plan, and lowers coverage where it says so."""
         site.wants(Note("left out: no such user", lowers_coverage=True))

@@ -105,7 +105,7 @@ def apply(
         live = journal.live()
         is_live = live is not None and live.profile == profile.digest and set(change_ids) <= set(live.change_ids)
         has_failed = any(report.state == "failed" for report in plan.components.values())
-        if not plan.steps and is_live and not _deferred(plan):
+        if not plan.steps and not _deferred(plan) and (is_live or has_failed):
             return RunEnded(15 if has_failed else 0, plan=plan)
         session.archive.put(profile)
         run = journal.begin_run(

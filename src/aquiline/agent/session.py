@@ -122,6 +122,16 @@ class Session:
         except OSError as error:
             raise HostError(f"the host's key cannot be made: {error.strerror}", path=str(place)) from error
 
+    def refuse_lost_journal(self) -> None:
+        """Raise `JournalError` where runs have left their undo scripts and no journal: it was removed."""
+        if not self.state.database.exists():
+            scripts = sorted(self.state.undo.glob("*.sh")) if self.state.undo.is_dir() else []
+            if scripts:
+                raise JournalError(
+                    f"the journal is gone, {len(scripts)} undo scripts are there: {self.state.undo}",
+                    hint="`aquiline fsck` says what can be undone; `aquiline undo --from FILE` or a script undoes it",
+                )
+
     # ---- gates ----------------------------------------------------------------------------------------------------
 
     def policy(self) -> Policy:

@@ -37,12 +37,14 @@ from aquiline.changes.kinds import (
     WriteFile,
 )
 from aquiline.changes.perform import (
+    OFFLINE,
     OPAQUE_KINDS,
     REACTION_KINDS,
     STATE_KINDS,
     Preimages,
     entry_of,
     foresee_unit,
+    is_run_here,
     package_targets,
     probe_says_yes,
 )
@@ -643,6 +645,7 @@ class _UndoPlanner:
                 after=(),
                 undo=Undo("command", describe_undo((reaction,)), (reaction,)),
                 undo_order="after",
+                because=() if is_run_here(reaction, self._overlay) else (OFFLINE,),
             )
         )
 

@@ -22,6 +22,7 @@ def _run(invocation: Invocation) -> int:
     from aquiline.journal.render import LEGEND, render_log
 
     terminal = invocation.terminal
+    invocation.session.refuse_lost_journal()
     with invocation.session.reading() as journal:
         runs = journal.runs()
         shown = runs[: invocation.arguments.last or None]

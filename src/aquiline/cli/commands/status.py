@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 def _run(invocation: Invocation) -> int:
     from aquiline.agent.inspecting import status
 
+    invocation.session.refuse_lost_journal()
     found = status(invocation.session)
     if invocation.terminal.is_json:
         invocation.terminal.answer_json(found)
