@@ -388,7 +388,8 @@ class SimulatedPackages:
         self.kept.update(wanted)
 
     def contents(self, name: str, version: str) -> tuple[str, ...] | None:
-        return tuple(path for path, _ in self._offer(name, version).files)
+        is_offered = name not in self.offered or any(one.version == version for one in self.offered[name])
+        return tuple(path for path, _ in self._offer(name, version).files) if is_offered else None
 
     def configuration(self, names: Collection[str]) -> tuple[str, ...]:
         return tuple(
