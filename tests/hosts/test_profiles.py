@@ -14,7 +14,7 @@ from aquiline.agent.applying import apply, dry_run
 from aquiline.agent.session import Session
 from aquiline.changes.canonical import encode
 from aquiline.profile import Profile, load
-from tests.engine.site import tree
+from tests.engine.site import tree_but_database_times as tree
 
 from .real import each_host, where_they_are, with_accounts, with_older_versions
 
@@ -55,6 +55,20 @@ def planned_elsewhere(path: Path, root: Path, state: Path, *before: str, **envir
     return completed.stdout.strip()
 
 
+def converge(session: Session, profile: Profile) -> int:
+    """Plan again, which must be empty but for what waits for units or users that a component further on brings.
+
+    These the next run finds, as Quattor's does: the profiles do not order the two. Returns how many runs that took.
+    """
+    following = dry_run(session, profile)
+    if not following.steps:
+        return 0
+    assert {step.component for step in following.steps} <= {"chkconfig", "filecopy", "systemd"}
+    assert 0 == apply(session, profile).exit_status
+    assert () == dry_run(session, profile).steps
+    return 1
+
+
 @where_they_are
 @ROOTS
 @each_host
@@ -73,16 +87,18 @@ def test_there_and_back(path: Path, populated: bool, tmp_path: Path) -> None:
         assert "failed" not in {report.state for report in plan.components.values()}
         assert 0 == ended.exit_status
         assert plan == ended.plan
-        assert () == dry_run(session, profile).steps
+        runs_made = 1 + converge(session, profile)
+        after = tree(root)
         if not plan.steps:
             assert before == after
             return
         with session.reading() as journal:
             assert [plan] == journal.plans(ended.run)
-            runs = undoing.select(journal)
+            runs = undoing.select(journal, last=runs_made)
         assert 0 == undoing.undo(session, runs).exit_status
         assert before == tree(root)
-        assert 0 == undoing.redo(session, runs[0]).exit_status
+        for run in reversed(runs):
+            assert 0 == undoing.redo(session, run).exit_status
         assert after == tree(root)
 
 

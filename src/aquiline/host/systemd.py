@@ -135,7 +135,7 @@ class RootUnits:
             unitlinks.mask(self._host, unit)
             return
         verb = {"enabled": "enable", "disabled": "disable"}[enabled]
-        done = self._host.run(Command(("/lib/systemd/systemd-sysv-install", verb, unit.removesuffix(".service"))))
+        done = self._host.run(Command((unitfiles.SYSV_INSTALL, verb, unit.removesuffix(".service"))))
         if done.status:
             raise HostError(f"systemd-sysv-install {verb} {unit} failed: {_words(done.stderr)}")
 

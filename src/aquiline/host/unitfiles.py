@@ -106,11 +106,18 @@ def _script(unit: str) -> str:
     return unit.removesuffix(".service") if unit.endswith(".service") else ""
 
 
+#: Turns a SysV script on and off, as `systemctl enable` does; each distribution brings its own.
+SYSV_INSTALL = "/lib/systemd/systemd-sysv-install"
+
+
 def state(host: Reading, unit: str) -> str:
     """Return what `systemctl is-enabled` says below a root, empty where there is no such unit."""
     path = find(host, unit)
     if not path:
-        return script_state(host, unit) if has_script(host, unit) else ""
+        if not has_script(host, unit):
+            return ""
+        # What turns a script on or off is a program of the root's: without it the script stays as it is.
+        return script_state(host, unit) if host.status(SYSV_INSTALL) is not None else "generated"
     if is_mask(host, path):
         return "masked-runtime" if path.startswith(RUNTIME) else "masked"
     if real_name(host, unit) != unit:
