@@ -138,7 +138,10 @@ def check_choices(tree: Tree, wanted: list[list[Wish]], somebody: list[Edit], pi
             if choice == "skip":
                 assert edited.get(path) == after.get(path), path
             elif choice == "force" and not any(
-                other.startswith(path + "/") for other, chosen in choices.items() if chosen == "skip"
+                # What holds it, or what it holds, was to be left as it is.
+                other.startswith(path + "/") or path.startswith(other + "/")
+                for other, chosen in choices.items()
+                if chosen == "skip"
             ):
                 assert _forced(before.get(path), left.get(path), after.get(path)), path
 

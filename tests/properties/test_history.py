@@ -42,7 +42,13 @@ def check_last(tree: Tree, history: list[list[list[Wish]]], count: int) -> None:
             runs = undoing.select(journal, last=count)
             just_before = datetime.fromtimestamp(moments[-count] - 1e-5, UTC)
             assert runs == undoing.select(journal, to=just_before)
-        assert 0 == undoing.undo(site.session, runs).exit_status
+        undone = undoing.undo(site.session, runs)
+        if undone.error is not None and "it may be a name of any file" in undone.error.message:
+            # A file with several names, in a directory that the runs have given to a stranger: its metadata is not
+            # set through a name that the stranger may have made. That is refused, and said.
+            assert 17 == undone.exit_status
+            return
+        assert 0 == undone.exit_status
         assert snapshots[-1 - count] == site.tree()
 
 
