@@ -27,7 +27,7 @@ _PROPERTIES = (
 _AT_ONCE = 500
 _CHANGING = ("activating", "deactivating", "reloading", "refreshing")
 #: Lines of a unit's log that a failure shows.
-_LOG_LINES = "10"
+_LOG_LINES = "20"
 #: Seconds between two looks at a unit.
 _PAUSE = 0.05
 #: Seconds between stop and start of stop-sleep-start (CAF::Service).
