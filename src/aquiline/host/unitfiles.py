@@ -116,8 +116,9 @@ def state(host: Reading, unit: str) -> str:
     if not path:
         if not has_script(host, unit):
             return ""
-        # What turns a script on or off is a program of the root's: without it the script stays as it is.
-        return script_state(host, unit) if host.status(SYSV_INSTALL) is not None else "generated"
+        found = script_state(host, unit)
+        # What turns a script on is a program of the root's: without it a script that is off stays off.
+        return "generated" if found == "disabled" and host.status(SYSV_INSTALL) is None else found
     if is_mask(host, path):
         return "masked-runtime" if path.startswith(RUNTIME) else "masked"
     if real_name(host, unit) != unit:
