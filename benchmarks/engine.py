@@ -26,7 +26,7 @@ def main() -> None:
                 steps = len(ended.plan.steps) if ended.plan is not None else 0
             case _:
                 with session.reading() as journal:
-                    runs = undoing.select(journal)
+                    runs = undoing.select(session, journal)
                 undone = undoing.undo(session, runs)
                 assert undone.exit_status == 0, undone
                 steps = len(undone.undo.plan.steps) if undone.undo is not None else 0

@@ -150,6 +150,7 @@ ASKED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("befalls", FATES)
 def test_everything_that_looks_back_says_the_same(made: Site, befalls: Callable[[Site], None]) -> None:
     """Each command answers byte for byte what it answered while the component was there."""

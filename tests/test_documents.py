@@ -68,3 +68,15 @@ def test_the_architecture_draws_every_package() -> None:
     packages = {path.parent.name for path in (TOP / "src/aquiline").glob("*/__init__.py")} | {"errors"}
 
     assert set() == {name for name in packages if not re.search(rf"\b{name}\b", picture)}
+
+
+def test_the_architecture_names_what_is_there() -> None:
+    """Each file and folder in its tables exists; a bare name lies beside the one named before it."""
+    missing, folder = [], TOP
+    for named in re.findall(r"`([\w/.]+(?:\.py|/\w*))`", (TOP / "ARCHITECTURE.md").read_text()):
+        top = TOP if named.startswith("tests/") else TOP / "src/aquiline"
+        path = (top if "/" in named else folder) / named
+        missing += [] if path.exists() else [named]
+        folder = path if path.is_dir() else path.parent
+
+    assert [] == missing

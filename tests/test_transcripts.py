@@ -4,13 +4,19 @@ In a ``console`` block, ``$ `` begins a command and ``> `` goes on with it; what
 stderr together, and ``[N]`` where its exit status N is not 0. ``…`` stands for any text in a line, and alone on a line
 for any lines. The blocks of a page run one after the other, in one directory that holds nothing but ``examples``. A
 command in a comment, ``<!-- $ command -->``, is run too; it is for what would only be in the reader's way.
+
+What a page leaves running is ended by the number in its ``NAME.pid``. The port of a broker, 7443, is one that is
+free, and the home directory is that of the page.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +30,8 @@ NOT_RUN = {
     "docs/how-to/confirm-or-revert.md",
     "docs/tutorial/write-a-component.md",
 }
+#: Those that start a whole fleet.
+SLOW = {"docs/how-to/fleet.md"}
 PAGES = [str(page.relative_to(TOP)) for page in sorted([*TOP.glob("*.md"), *(TOP / "docs").rglob("*.md")])]
 PAGES_RUN = [page for page in PAGES if "```console\n" in (TOP / page).read_text() and page not in NOT_RUN]
 
@@ -59,7 +67,7 @@ def ran(command: str, place: Path) -> str:
     found = subprocess.run(
         ["sh", "-c", command],
         cwd=place,
-        env={**os.environ, "PATH": path, "TZ": "UTC"},
+        env={**os.environ, "PATH": path, "TZ": "UTC", "HOME": str(place)},
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -68,14 +76,34 @@ def ran(command: str, place: Path) -> str:
     return found.stdout + (f"[{found.returncode}]\n" if found.returncode else "")
 
 
-@pytest.mark.parametrize("page", PAGES_RUN)
+def free_port() -> str:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def end_all(place: Path) -> None:
+    """End what was started in the background and is still there."""
+    for file in place.glob("*.pid"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(file.read_text()), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else []) for page in PAGES_RUN]
+)
 def test_page(page: str, tmp_path: Path) -> None:
     """What a page shows is what happens."""
     shutil.copytree(TOP / "examples", tmp_path / "examples")
-    for command, expected in commands((TOP / page).read_text()):
-        printed = ran(command, tmp_path)
-        if not re.fullmatch(pattern(expected), printed):
-            assert expected == printed, command
+    text = (TOP / page).read_text().replace("127.0.0.1:7443", f"127.0.0.1:{free_port()}")
+    try:
+        for command, expected in commands(text):
+            printed = ran(command, tmp_path)
+            if not re.fullmatch(pattern(expected), printed):
+                assert expected == printed, command
+    finally:
+        end_all(tmp_path)
 
 
 def test_placeholders() -> None:

@@ -10,6 +10,11 @@
     │   └── UnsafePath            1   a parent link that nobody trustworthy owns
     ├── UnknownUntilRun           1   a read of what a pending command would change
     ├── JournalError              1   the journal is damaged, or newer than this program
+    ├── RepositoryError           1   git refused, or a name is no branch
+    │   ├── BranchMoved           1   somebody moved a branch meanwhile
+    │   ├── NothingToDeploy       1   a branch holds already what is to be merged into it
+    │   └── MergeConflict        12   two people changed the same lines
+    ├── CompilerMissing           1   the compiler cannot be run at all, for no host
     ├── HostLocked               10   somebody else is changing this host
     ├── RunInterrupted           11   an earlier run did not end, or a step is in doubt
     ├── UndoConflict             12   somebody changed what undo would restore
@@ -25,6 +30,7 @@ Errors keep their parts as attributes; the command line makes the text.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -85,6 +91,44 @@ class UnknownUntilRun(AquilineError):
 
 class JournalError(AquilineError):
     """The journal is damaged, or written by a newer major version."""
+
+
+class RepositoryError(AquilineError):
+    """Git refused, or there is no such branch or commit."""
+
+
+class BranchMoved(RepositoryError):
+    """A branch is not where it was expected: somebody moved it meanwhile. Nothing was changed."""
+
+    def __init__(self, branch: str, *, expected: str, found: str) -> None:
+        super().__init__(
+            f"branch {branch} was moved meanwhile: found {found or 'no such branch'}, expected {expected}",
+            hint="look at what was deployed since, and start again",
+        )
+        self.branch = branch
+        #: The commit it was to be at.
+        self.expected = expected
+        #: The commit it is at; empty where it is gone.
+        self.found = found
+
+
+class NothingToDeploy(RepositoryError):
+    """What is to be merged is there already."""
+
+
+class MergeConflict(RepositoryError):
+    """Two branches changed the same lines."""
+
+    exit_status = 12
+
+    def __init__(self, message: str, *, conflicts: Mapping[str, tuple[str, ...]], hint: str = "") -> None:
+        super().__init__(f"{message}: {', '.join(sorted(conflicts))}", hint=hint)
+        #: For each file in conflict its hunks, with git's markers; no hunk where one side removed the file.
+        self.conflicts = conflicts
+
+
+class CompilerMissing(AquilineError):
+    """The compiler cannot be run at all, so no host can be compiled."""
 
 
 class HostLocked(AquilineError):

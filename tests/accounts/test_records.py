@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from aquiline.host import FaultyHost
 from aquiline.host.records import system_lock
 from tests.engine.site import Site
 
+HASH = "$6$salt$" + "a" * 86
 ALICE = "alice:x:1001:1001:Alice:/home/alice:/bin/sh"
 #: What ``/etc/passwd`` may hold before.
 PRIOR = {
@@ -160,9 +162,10 @@ def test_a_hash_is_shown_nowhere(site: Site) -> None:
 
     assert [] == [text for text in shown if "HASH" in text]
     assert [True] * 3 == [step.secret for step in plan.steps]
-    # The way back is for root alone.
-    private = [path for path in (site.state, *site.state.rglob("*")) if path.stat().st_mode & 0o077]
-    assert [] == [path for path in private if path.is_file() and site.state.stat().st_mode & 0o077]
+    # The way back, which has the old hash, is for root alone: the directory, and each file in it too.
+    assert 0o700 == stat.S_IMODE(site.state.stat().st_mode)
+    assert [] == [str(path) for path in site.state.rglob("*") if path.stat().st_mode & 0o077]
+    assert [] != [path for path in site.state.rglob("*") if path.is_file() and OLD.encode() in path.read_bytes()]
     site.path("/etc/shadow").write_text(f"root:{NEW}:1::::::\nalice:{NEW}:1::::::\n")
     assert 0 == site.undo().exit_status
     assert f"root:{OLD}:1::::::\n" == site.path("/etc/shadow").read_text()
@@ -203,6 +206,40 @@ def test_a_database_that_is_not_there_is_no_file_of_ours(site: Site) -> None:
     assert "failed" == site.plan().components["one"].state
     site.wants(SetRecord(database="gshadow", name="alice", line=None))
     assert "unchanged" == site.plan().components["one"].state
+
+
+def test_an_account_expires_and_lives_again(site: Site) -> None:
+    """The day on which an account expires is a field of its entry: it alone changes, and undo gives the bytes back."""
+    text = f"root:{HASH}:19000:0:99999:7:::\nalice:{HASH}:19001:1:90:7:30::\n"
+    site.path("/etc/shadow").write_text(text)
+    site.wants(SetRecord(database="shadow", name="alice", line=f"alice:{HASH}:19001:1:90:7:30:20000:"))
+
+    run = site.apply()
+
+    assert text.replace(":30::", ":30:20000:") == site.path("/etc/shadow").read_text()
+    assert 0 == site.undo().exit_status
+    assert text == site.path("/etc/shadow").read_text()
+    redone = site.redo(run.run)
+    assert 0 == redone.exit_status
+    site.run_undo_script(redone.run)
+    assert text == site.path("/etc/shadow").read_text()
+
+
+@pytest.mark.parametrize("database", ["subuid", "subgid"])
+def test_ranges_of_sub_ids_come_change_and_go(database: Any, site: Site) -> None:
+    """One range of each account, set, moved and removed between those of others; undo gives the bytes back."""
+    text = "bob:100000:65536\nalice:165536:65536\ncarol:231072:65536"
+    site.path(f"/etc/{database}").write_text(text)
+
+    for line, left in (
+        ("alice:500000:10", text.replace("alice:165536:65536", "alice:500000:10")),
+        (None, text.replace("alice:165536:65536\n", "")),
+    ):
+        site.wants(SetRecord(database=database, name="alice", line=line))
+        assert 0 == site.apply().exit_status
+        assert left == site.path(f"/etc/{database}").read_text()
+        assert 0 == site.undo().exit_status
+        assert text == site.path(f"/etc/{database}").read_text()
 
 
 def test_several_entries_of_one_name_are_left_to_a_person(site: Site) -> None:

@@ -51,7 +51,7 @@ def rule_file(place: Path, undo: dict[str, Any], mode: int = 0o644, **conditions
 def undo_last(site: Site) -> int:
     with site.session() as session:
         with session.reading() as journal:
-            runs = select(journal)
+            runs = select(session, journal)
         return undo(session, runs).exit_status
 
 

@@ -27,7 +27,7 @@ MOTD = WriteFile(path="/etc/motd", content=Inline(b"new\n"))
 def undo_last(site: Site) -> str:
     with site.session() as session:
         with session.reading() as journal:
-            runs = select(journal)
+            runs = select(session, journal)
         return undo(session, runs).run
 
 

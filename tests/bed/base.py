@@ -72,12 +72,17 @@ DEBIAN = Recipe(
 RPM = Recipe(
     "rpm",
     "minbase",
-    (*COMMON, *TOOLS, "dnf", "rpm", "createrepo-c"),
+    (*COMMON, *TOOLS, "dnf", "dnf-plugins-core", "rpm", "createrepo-c"),
     ALIKE
     + """
 chroot "$1" dpkg --purge --force-all apt
 rm -rf "$1"/usr/bin/dpkg* "$1"/usr/sbin/dpkg* "$1"/var/lib/dpkg "$1"/etc/apt "$1"/var/lib/apt
 mkdir -p "$1"/etc/yum.repos.d "$1"/etc/dnf/vars "$1"/etc/rpm
+# of dnf's plugins the one with the holds; Debian has them in one package, and one of them makes a repository of its own
+cd "$1/usr/lib/python3/dist-packages/dnf-plugins"
+find . -type f ! -name 'versionlock*.py*' -delete
+cd "$1/etc/dnf/plugins"
+find . -type f ! -name 'versionlock.*' -delete
 echo '%_dbpath /var/lib/rpm' > "$1"/etc/rpm/macros
 echo 12 > "$1"/etc/dnf/vars/releasever
 """,

@@ -116,7 +116,8 @@ class Deb:
                 file = Path(f"{tree}{path}")
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content.encode() if isinstance(content, str) else content)
-                file.chmod(0o755 if path.startswith("/DEBIAN/p") or "bin/" in path else 0o644)
+                is_program = path.startswith(("/DEBIAN/p", "/DEBIAN/config", "/etc/init.d/")) or "bin/" in path
+                file.chmod(0o755 if is_program else 0o644)
             Path(tree).chmod(0o755)
             made = directory / f"{self.name}_{self.version.replace(':', '%3a')}_all.deb"
             command = ["dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, str(made)]

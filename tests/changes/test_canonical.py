@@ -56,3 +56,18 @@ def test_no_text_for_not_a_number() -> None:
     """NaN, which JSON does not know, is refused instead of written in a way nobody else reads."""
     with pytest.raises(ValueError, match="not JSON compliant"):
         encode(float("nan"))
+
+
+def test_half_a_character_where_no_text_is_expected() -> None:
+    """It does not fit, and is refused as whatever does not fit."""
+    with pytest.raises(msgspec.ValidationError, match="a text that is none"):
+        decode('{"kind":"write_file","path":"/x","content":{"from":"\\ud800"},"owner":"\\ud800"}', WriteFile)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_what_is_no_number_is_refused(number: str) -> None:
+    """A number that JSON does not know, or that is none any more, is taken from nobody."""
+    with pytest.raises(msgspec.DecodeError):
+        decode(f'{{"seconds":{number}}}', dict[str, float])
+    with pytest.raises(msgspec.DecodeError):
+        decode(f'{{"seconds":[{number},"\\ud800"]}}', dict[str, list[float | str]])

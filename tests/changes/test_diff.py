@@ -62,8 +62,9 @@ def test_secrets() -> None:
     """A secret is told by size: one that is said to be, one by its name, one by its content."""
     key = b"-----BEGIN PRIVATE KEY-----\n"
 
-    assert "secret content differs (1 byte -> 2 bytes)\n" == diff("/a", b"a", b"bb", secret=True)
-    assert "secret content differs (1 byte -> 2 bytes)\n" == diff("/etc/shadow", b"a", b"bb")
+    assert "secret content differs (1 byte -> 2 bytes)\n" == diff("/a", b"a", b"bb", hidden="secret")
+    assert "private content differs (1 byte -> 2 bytes)\n" == diff("/a", b"a", b"bb", hidden="private")
+    assert "secret content differs (1 byte -> 2 bytes)\n" == diff("/etc/shadow", b"a", b"bb", hidden="private")
     assert "secret content differs (28 bytes -> none)\n" == diff("/a.pem", key, None)
 
 

@@ -3,8 +3,9 @@
 import pytest
 
 from aquiline.changes.kinds import Inline, Remove, SetMetadata, WriteFile
-from aquiline.changes.redact import is_known_secret, is_secret
-from aquiline.host.objects import ABSENT, Metadata, Object, RegularFile, sha256
+from aquiline.changes.redact import Hidden, is_known_secret, is_secret, secret_contents, why_hidden
+from aquiline.changes.steps import Cause, Step, Undo
+from aquiline.host.objects import ABSENT, At, Metadata, Object, RegularFile, sha256
 
 
 def file(mode: int) -> RegularFile:
@@ -64,3 +65,36 @@ def test_what_says_so() -> None:
     """A change that is marked is a secret; one of a kind that has no mark is not."""
     assert is_secret("/a", ABSENT, file(0o644), WriteFile(path="/a", content=Inline(b""), secret=True))
     assert not is_secret("/a", file(0o644), file(0o644), SetMetadata(path="/a", mode=0o644))
+
+
+def step(path: str, mode: int, change: WriteFile) -> Step:
+    """Return a step that makes a file."""
+    return Step(
+        number=1, component="", task="", change=change, description="", cause=Cause("intentional"),
+        before=(At(path, ABSENT),), after=(At(path, file(mode)),), undo=Undo("irreversible", "nothing"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "secret", "expected"),
+    [
+        ("/etc/app.conf", 0o644, False, ""),
+        ("/etc/app.conf", 0o640, False, "private"),
+        ("/etc/app.conf", 0o640, True, "secret"),
+        ("/etc/app.conf", 0o644, True, "secret"),
+        ("/etc/krb5.keytab", 0o600, False, "secret"),
+    ],
+)
+def test_private_is_not_secret(path: str, mode: int, secret: bool, expected: Hidden) -> None:
+    """What merely not everybody may read is called private; a secret is what somebody, or its name, calls so."""
+    made = step(path, mode, WriteFile(path=path, content=Inline(b"x"), secret=secret))
+
+    assert expected == why_hidden(made)
+
+
+def test_a_secret_is_one_wherever_it_is() -> None:
+    """Content that one step holds as a secret is no merely private one in another."""
+    private = step("/etc/a", 0o640, WriteFile(path="/etc/a", content=Inline(b"x")))
+    secret = step("/etc/b", 0o640, WriteFile(path="/etc/b", content=Inline(b"x"), secret=True))
+
+    assert {sha256(b"x"): "secret"} == secret_contents([secret, private]) == secret_contents([private, secret])

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,22 @@ def test_steps_are_said_as_they_happen(host: Host) -> None:
     assert f"run {run}: done\n`aquiline undo {run}` takes it back\n" == found.stdout
 
 
+@pytest.mark.parametrize("also_does_something", [False, True])
+def test_apply_says_what_it_left_out(host: Host, also_does_something: bool) -> None:
+    """A component that failed and one that is not installed are named, with why, whether there was a run or not."""
+    wanted = json.loads(Path(host.profile(write("/etc/motd", "hello\n"))).read_text())
+    components = wanted["software"]["components"]
+    good = components if also_does_something else {}
+    wanted["software"]["components"] = {**good, "filecopy": {"services": 5}, "unheard": {}}
+    (host.top / "profile.json").write_text(json.dumps(wanted))
+
+    found = host.run("apply", str(host.top / "profile.json"))
+
+    assert 15 == found.returncode
+    assert "  filecopy: /software/components/filecopy/services: found int 5" in found.stdout
+    assert "  unheard: no such component is installed here" in found.stdout
+
+
 def test_undo_says_what_goes_and_what_stays(host: Host) -> None:
     """Undoing a run in the middle says in words which run goes and which stays."""
     first = host.done("apply", host.profile(write("/etc/one", "1\n")), "--change-id", "c1")
@@ -76,6 +93,34 @@ def test_undo_says_what_goes_and_what_stays(host: Host) -> None:
     assert ", change c1: 1 step\nstays, though it came later:\n" in shown
     assert f"  run {second} of " in shown
     assert "1\n" == host.text("/etc/one")
+
+
+def test_undo_does_not_list_what_was_undone_already(host: Host) -> None:
+    """What stays, though it came later, is what stands: a run that was taken back does not."""
+    first = host.done("apply", host.profile(write("/etc/one", "1\n")))
+    second = host.done("apply", host.profile(write("/etc/two", "2\n")))
+    assert second in host.run("undo", first, "--dry-run").stdout
+    host.done("undo", second)
+
+    assert "came later" not in host.run("undo", first, "--dry-run").stdout
+
+
+def test_a_user_without_an_account(host: Host) -> None:
+    """Who has a number and no name is called by the number: that is no reason to stop."""
+    anonymous = {"LOGNAME": "", "USER": "", "LNAME": "", "USERNAME": "", "SUDO_USER": ""}
+    code = (
+        "import os, pwd, sys\n"
+        "def none(uid): raise KeyError(uid)\n"
+        "pwd.getpwuid = none\n"
+        "from aquiline.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--root", str(host.root), "apply", host.profile(write("/etc/one", "1\n"))],
+        env={**host.environment(), **anonymous}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (0, "0") == (done.returncode, host.answer("log")[0]["user"]), done.stderr
 
 
 def test_undo_of_several(host: Host) -> None:

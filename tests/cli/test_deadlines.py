@@ -76,7 +76,7 @@ def test_apply_is_killed(host: Host) -> None:
 
 def test_confirmed_in_time(host: Host) -> None:
     """A run that is confirmed stays, and the supervisor ends."""
-    run = host.done("apply", host.profile(write("/etc/motd", "new\n")), "--confirm-within", "3s")
+    run = host.done("apply", host.profile(write("/etc/motd", "new\n")), "--confirm-within", "10m")
 
     found = host.run("confirm", run)
 
@@ -88,7 +88,7 @@ def test_confirmed_in_time(host: Host) -> None:
 def test_cancelled(host: Host) -> None:
     """Undoing a run that waits takes it back at once, and nothing is taken back twice."""
     host.write("/etc/motd", "old\n")
-    run = host.done("apply", host.profile(write("/etc/motd", "new\n")), "--confirm-within", "3s")
+    run = host.done("apply", host.profile(write("/etc/motd", "new\n")), "--confirm-within", "10m")
 
     assert 0 == host.run("undo", run).returncode
 
@@ -155,6 +155,19 @@ def test_too_late(host: Host) -> None:
     run = waiting_run_over(host)
 
     assert [19, None] == [host.run("confirm", run).returncode, host.text("/etc/other")]
+
+
+def test_too_late_by_far(host: Host) -> None:
+    """Who confirms after the run was taken back by itself is told so too: 19, until something else is applied."""
+    run = waiting_run_over(host)
+    host.run("confirm", "--expired")
+
+    found = [host.run("confirm"), host.run("confirm", run)]
+
+    said = f"run {run} was not confirmed in time: it has been taken back\n"
+    assert [(19, said), (19, said)] == [(one.returncode, one.stderr) for one in found]
+    host.run("apply", host.profile(write("/etc/motd", "hello\n")))
+    assert 2 == host.run("confirm").returncode
 
 
 def test_revert_is_interrupted(host: Host) -> None:

@@ -26,7 +26,7 @@ def test_help(name: str) -> None:
     """Help begins with what the command does, imperative and without full stop, and ends with its exit statuses."""
     first, *_ = text = Parser(commands()[name]).format_help().splitlines()
 
-    assert re.fullmatch(r"[A-Z][a-z]+ .*[^.]", first)
+    assert re.fullmatch(r"[A-Z][a-z]+,? .*[^.]", first)
     rows = text[text.index("EXIT STATUS") + 1 :]
     statuses = {0, 1, 2, 130, *commands()[name].statuses}
     assert [f"  {status:>3}  {EXIT_STATUS[status]}" for status in sorted(statuses)] == rows
@@ -70,7 +70,7 @@ def test_completion_completes() -> None:
         found = subprocess.run(["bash", "-c", program, "bash", *words], check=True, capture_output=True, text=True)
         return found.stdout.split()
 
-    assert ["redo", "recover"] == completed("re")
+    assert ["redo", "recover", "report"] == completed("re")
     assert ["--on-failure"] == completed("apply", "--on")
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from aquiline.components.ccm import Ccm
+from aquiline.components.cdp import Cdp
 from aquiline.components.chkconfig import Chkconfig
 from aquiline.components.cron import Cron
 from aquiline.components.filecopy import FileCopy
@@ -19,7 +21,7 @@ from aquiline.profile import Profile, json_schema, unknown_keys
 from aquiline.profile.loading import parse_yaml
 from tests.components.driving import run_profile
 
-COMPONENTS: list[type[Component[Any]]] = [Chkconfig, Cron, FileCopy, Metaconfig, Systemd]
+COMPONENTS: list[type[Component[Any]]] = [Ccm, Cdp, Chkconfig, Cron, FileCopy, Metaconfig, Systemd]
 UNITS = ("multi-user.target", "web.service", "web-cache.socket", "cups.service", "ntpd.service")
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "components"
 

@@ -1,4 +1,9 @@
-"""One small host and one small plan that holds every kind, with an account of what each step leaves."""
+"""One small host and one small plan that holds every kind, with an account of what each step leaves.
+
+Below this root units are enabled and masked by their links, account databases are edited for real, and what would need
+a running system is a step that is *offline: not run*. Packages are not in it: a root of this size has no package
+manager; `tests/packages` kills transactions of real ones.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ import pytest
 
 from aquiline.agent import applying, undoing
 from aquiline.agent.applying import RunEnded
-from aquiline.agent.recovering import Recovered, recover
+from aquiline.agent.recovering import Assumed, Recovered, recover
 from aquiline.agent.session import Session
 from aquiline.agent.undoing import Undone
 from aquiline.changes.kinds import (
@@ -29,24 +34,35 @@ from aquiline.changes.kinds import (
     Move,
     Probe,
     ReactCommand,
+    ReactDaemonReload,
+    ReactSignal,
+    ReactUnit,
     Remove,
     RunCommand,
     RunScript,
     SetMetadata,
+    SetRecord,
+    SetUnit,
     Touches,
     Validate,
     WriteFile,
 )
-from aquiline.execution.recovery import Assumption
 from aquiline.host.objects import sha256
 from aquiline.planning.component import Component, Task
 from aquiline.profile import Profile
-from tests.engine.site import component, tree
+from tests.engine.site import DATABASES, component, tree
 
 #: What commands write to: they are taken back by commands of their own, which do not care for times.
 OF_COMMANDS = "/var"
 PROGRAMS = ("/bin", "/lib", "/lib64", "/usr")
 Tree = dict[str, tuple[Any, ...]]
+UNITS = "/etc/systemd/system"
+#: What each unit's state is told by: the links that make it so.
+LINKS = {
+    "web.service": (f"{UNITS}/multi-user.target.wants/web.service", f"{UNITS}/www.service"),
+    "off.service": (f"{UNITS}/multi-user.target.wants/off.service", f"{UNITS}/idle.service"),
+    "noise.service": (f"{UNITS}/noise.service",),
+}
 
 
 def shell(text: str) -> tuple[str, ...]:
@@ -76,7 +92,39 @@ def populate(root: Path) -> None:
     os.mkfifo(etc / "fifo", 0o640)
     os.chown(etc / "fifo", 3, 4)
     (root / "var/seen").write_text("old over\n")
+    populate_units(root)
+    for name, text in RECORDS.items():
+        (etc / name).write_text(text)
+        (etc / name).chmod(0o600 if "shadow" in name else 0o644)
+    (etc / ".pwd.lock").touch(0o600)
     for path in (etc / "old/deep", etc / "old", etc / "full", etc, root / "tmp", root):
+        os.utime(path, ns=(1, 1_400_000_000_987_654_321))
+
+
+#: The account databases as they are before: with comments, a line of NIS, and one that does not end its last line.
+RECORDS = {
+    "passwd": "root:x:0:0::/root:/bin/sh\n# people\nada:x:1000:1000:Ada:/home/ada:/bin/sh\n+::::::\n",
+    "shadow": "root:*:1::::::\nada:$6$old:1::::::\n",
+    "group": "root:x:0:\nada:x:1000:\nwheel:x:10:ada\n",
+    "gshadow": "root:*::\n",
+    "subuid": "ada:100000:65536\nold:165536:65536",
+    "subgid": "ada:100000:65536\n",
+}
+
+
+def populate_units(root: Path) -> None:
+    """Make one unit that is off, one that is on, both with an alias, and one that is to be masked."""
+    vendor, configured = root / "usr/lib/systemd/system", root / UNITS.lstrip("/")
+    vendor.mkdir(parents=True)
+    wants = configured / "multi-user.target.wants"
+    wants.mkdir(parents=True)
+    for unit in LINKS:
+        alias = {"web.service": "Alias=www.service\n", "off.service": "Alias=idle.service\n"}.get(unit, "")
+        (vendor / unit).write_text(f"[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n{alias}")
+    for link in LINKS["off.service"]:
+        (root / link.lstrip("/")).symlink_to("/usr/lib/systemd/system/off.service")
+        os.utime(root / link.lstrip("/"), ns=(1, 1_300_000_000_123_456_789), follow_symlinks=False)
+    for path in (wants, configured, configured.parent):
         os.utime(path, ns=(1, 1_400_000_000_987_654_321))
 
 
@@ -115,7 +163,7 @@ def changes() -> Iterable[Change | Task]:
         undo=CommandUndo(changes=(RunCommand(argv=shell("echo off > /var/script"), touches=wrote, always=True),)),
     )
     return (
-        Task(description="reacted to", changes=(write,), reactions=(SEES,)),
+        Task(description="reacted to", changes=(write,), reactions=(SEES, *NOT_RUN)),
         Validate(path="/etc/new", content=Inline(b"new\n"), argv=(*shell("test -s $0"), "{}")),
         WriteFile(path="/etc/new", content=Inline(b"new\n")),
         WriteFile(path="/etc/twin", content=Inline(b"no twin\n")),
@@ -135,6 +183,16 @@ def changes() -> Iterable[Change | Task]:
         MakeHardlink(path="/etc/hard", existing="/etc/linked"),
         MakeSpecial(path="/etc/special", special="fifo", mode=0o622),
         script,
+        SetRecord(database="passwd", name="bob", line="bob:x:1001:1001::/home/bob:/bin/sh", after="root"),
+        SetRecord(database="shadow", name="bob", line="bob:$6$new:1::::::"),
+        SetRecord(database="shadow", name="ada", line="ada:!:1::::::"),
+        SetUnit(unit="web.service", enabled="enabled", active=True),
+        SetRecord(database="group", name="wheel", line="wheel:x:10:ada,bob"),
+        SetRecord(database="gshadow", name="root", line=None),
+        SetRecord(database="subuid", name="old", line=None),
+        SetRecord(database="subgid", name="bob", line="bob:165536:65536"),
+        SetUnit(unit="off.service", enabled="disabled"),
+        SetUnit(unit="noise.service", enabled="masked", active=False),
         Move(source="/etc/moved", destination="/etc/made/moved"),
         Move(source="/etc/full", destination="/etc/fuller"),
         SetMetadata(path="/etc/meta", mode=0o4701, owner=9, group=9, mtime_ns=999_999_999, xattrs=(("user.a", b"1"),)),
@@ -144,6 +202,12 @@ def changes() -> Iterable[Change | Task]:
 
 #: Remembers what it saw: it saw the host as it is in the end if, and only if, no debt was lost.
 SEES = ReactCommand(argv=shell("read line < /etc/over; echo $line > /var/seen"), offline_too=True)
+#: What needs a running system.
+NOT_RUN = (
+    ReactUnit(unit="web.service", action="reload"),
+    ReactSignal(process="web", signal="HUP"),
+    ReactDaemonReload(),
+)
 
 
 class Host:
@@ -199,14 +263,14 @@ class Host:
         """Take the last run back."""
         with self.session() as session:
             with session.reading() as journal:
-                runs = undoing.select(journal, last=1)
+                runs = undoing.select(session, journal, last=1)
             return undoing.undo(session, runs)
 
     def undo_failed(self) -> Undone | None:
         """Take back what a run that failed did; None where it did nothing."""
         with self.session() as session:
             with session.reading() as journal:
-                runs = undoing.select(journal, last=1)
+                runs = undoing.select(session, journal, last=1)
             return undoing.undo(session, runs) if runs else None
 
     def redo(self) -> Undone:
@@ -216,7 +280,7 @@ class Host:
                 run = next(run for run in journal.runs() if run.header.kind == "apply")
             return undoing.redo(session, run)
 
-    def recover(self, direction: Any, assumptions: Mapping[int, Assumption] | None = None) -> Recovered:
+    def recover(self, direction: Any, assumptions: Iterable[Assumed] = ()) -> Recovered:
         """Recover."""
         with self.session() as session:
             return recover(session, direction, assumptions=assumptions)
@@ -226,13 +290,22 @@ class Host:
         return {path: found for path, found in self.whole_tree().items() if not path.startswith(OF_COMMANDS)}
 
     def whole_tree(self) -> Tree:
-        """Return all but the programs."""
-        return {path: found for path, found in tree(self.root).items() if not path.startswith(PROGRAMS)}
+        """Return all but the programs, and the times of account databases, which undo does not put back."""
+        return {
+            path: (*found[:3], None, *found[4:]) if path in DATABASES else found
+            for path, found in tree(self.root).items()
+            if not path.startswith(PROGRAMS)
+        }
 
     def written(self) -> dict[str, str]:
         """Return what commands wrote; what they did not write, or not to the end, or took back is not in it."""
         found = {path.name: path.read_text().strip() for path in (self.root / "var").iterdir()}
         return {name: text for name, text in found.items() if text not in ("", "off")}
+
+    def entry(self, database: str, name: str) -> str | None:
+        """Return the line of an account in the file itself."""
+        lines = (self.root / "etc" / database).read_text().splitlines()
+        return next((line for line in lines if line.startswith(f"{name}:")), None)
 
     def left_over(self) -> list[str]:
         """Return what nobody is going to remove any more."""

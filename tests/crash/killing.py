@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aquiline.host.real import RealHost
-from aquiline.journal.store import Journal
+from aquiline.journal.database import Database
 
 _EVENTS = frozenset(
     (
@@ -118,9 +118,9 @@ def _wrap_write(points: _Points, name: str) -> None:
 
 
 def _wrap_transactions(points: _Points) -> None:
-    original = Journal._transaction
+    original = Database._transaction
 
-    def wrapped(self: Journal, work: Callable[[Any], Any]) -> Any:
+    def wrapped(self: Database, work: Callable[[Any], Any]) -> Any:
         def inside(write: Any) -> Any:
             result = work(write)
             points.pass_by("before commit")
@@ -131,7 +131,7 @@ def _wrap_transactions(points: _Points) -> None:
         points.pass_by("after commit")
         return result
 
-    Journal._transaction = wrapped  # type: ignore[method-assign]
+    Database._transaction = wrapped  # type: ignore[method-assign]
 
 
 def _in_child(action: Callable[[], object]) -> int:

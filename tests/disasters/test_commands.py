@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from aquiline.agent import recovering
+from aquiline.agent.recovering import Assumed
 from aquiline.changes.kinds import CommandUndo, Inline, Probe, RunCommand, RunScript, Touches, WriteFile
-from aquiline.errors import RunInterrupted
+from aquiline.errors import RunInterrupted, UsageError
 from tests.engine.site import Site
+
+from .dying import killed, killed_in
 
 LOUD = "echo ran >> /log; touch /done"
 DONE = Probe(argv=("/bin/sh", "-c", "test -e /done"), reads=("/done",), timeout=20.0)
@@ -147,30 +150,9 @@ def test_a_failing_undo(with_shell: Site) -> None:
     assert (0, "undone\n") == (with_shell.undo(run).exit_status, log(with_shell))
 
 
-class _Killed(BaseException):
-    """Nothing of ours catches it."""
-
-
-def killed(site: Site, command: RunCommand | RunScript, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run `command`, and be killed after it ran and before anybody wrote that down."""
-    site.wants(command)
-    run_command = type(site.session.host).run
-
-    def run_and_die(host: Any, asked: Any) -> Any:
-        completed = run_command(host, asked)
-        if "/log" in " ".join(asked.argv):
-            raise _Killed
-        return completed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(type(site.session.host), "run", run_and_die)
-        with pytest.raises(_Killed):
-            site.apply()
-
-
 def test_after_a_crash_an_idempotent_one_runs_again(with_shell: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What may run twice is run again to finish the run."""
-    killed(with_shell, line("echo ran >> /log", idempotent=True), monkeypatch)
+    killed(with_shell, line("echo ran >> /log", idempotent=True), monkeypatch=monkeypatch)
 
     assert 0 == recovering.recover(with_shell.session, "finish").exit_status
     assert "ran\nran\n" == log(with_shell)
@@ -178,7 +160,7 @@ def test_after_a_crash_an_idempotent_one_runs_again(with_shell: Site, monkeypatc
 
 def test_after_a_crash_the_probe_decides(with_shell: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What its own probe calls done is done, and is not run again."""
-    killed(with_shell, line(LOUD, done_when=DONE), monkeypatch)
+    killed(with_shell, line(LOUD, done_when=DONE), monkeypatch=monkeypatch)
 
     assert 0 == recovering.recover(with_shell.session, "finish").exit_status
     assert "ran\n" == log(with_shell)
@@ -186,13 +168,48 @@ def test_after_a_crash_the_probe_decides(with_shell: Site, monkeypatch: pytest.M
 
 def test_after_a_crash_nobody_guesses(with_shell: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nothing decides is neither run again nor taken back before somebody says what is so."""
-    killed(with_shell, line("echo ran >> /log"), monkeypatch)
+    killed(with_shell, line("echo ran >> /log"), monkeypatch=monkeypatch)
 
     with pytest.raises(RunInterrupted):
         recovering.recover(with_shell.session, "finish")
     assert "ran\n" == log(with_shell)
-    assert 0 == recovering.recover(with_shell.session, "undo", assumptions={1: "done"}).exit_status
+    assert 0 == recovering.recover(with_shell.session, "undo", assumptions=[Assumed(1, "done")]).exit_status
     assert "ran\nundone\n" == log(with_shell)
+
+
+def test_after_two_crashes_a_bare_number_may_mean_either_run(with_shell: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where two open runs have the step, a person says of which run it is; nothing is done before that."""
+    killed(with_shell, line("echo ran >> /log"), monkeypatch=monkeypatch)
+    said = [Assumed(1, "done")]
+    killed_in(with_shell, lambda: recovering.recover(with_shell.session, "undo", assumptions=said), monkeypatch)
+    with with_shell.session.reading() as journal:
+        base, recovery = (run.id for run in journal.open_runs())
+
+    with pytest.raises(RunInterrupted) as doubt:
+        recovering.recover(with_shell.session, "undo")
+    with pytest.raises(UsageError) as refused:
+        recovering.recover(with_shell.session, "undo", assumptions=said)
+
+    assert f"--assume {recovery}/1=done|not-done" in doubt.value.hint
+    assert f"2 open runs have a step 1: {base}/1, " in refused.value.message
+    assert f"say which: --assume {base}/1=done or --assume {recovery}/1=done" == refused.value.hint
+    assert "ran\nundone\n" == log(with_shell)
+    of_the_undo = [Assumed(1, "done", recovery[:6])]
+    assert 0 == recovering.recover(with_shell.session, "undo", assumptions=of_the_undo).exit_status
+    assert "ran\nundone\n" == log(with_shell)
+
+
+def test_an_assumption_about_no_step(with_shell: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number that no open run has, and a run that is not open, are refused: a slip must not pass for knowledge."""
+    killed(with_shell, line("echo ran >> /log"), monkeypatch=monkeypatch)
+
+    for assumed in (Assumed(7, "done"), Assumed(1, "done", "zzz")):
+        with pytest.raises(UsageError, match="there is no step"):
+            recovering.recover(with_shell.session, "undo", assumptions=[assumed])
+    contradicting = [Assumed(1, "done"), Assumed(1, "not-done")]
+    with pytest.raises(UsageError, match="is said to be done and not to be done"):
+        recovering.recover(with_shell.session, "undo", assumptions=contradicting)
+    assert "ran\n" == log(with_shell)
 
 
 def test_touching_what_it_did_not_say(with_shell: Site) -> None:
@@ -223,3 +240,40 @@ def test_nothing_of_ours_is_inherited(with_shell: Site, monkeypatch: pytest.Monk
 
     assert 0 == with_shell.apply().exit_status
     assert '{"a":1}\n' == log(with_shell).replace(" ", "")
+
+
+def test_a_run_of_one_failed_command_can_be_chosen(with_shell: Site) -> None:
+    """A run in which nothing but a failed command stands is taken back where its probe says that it happened."""
+    with_shell.wants(line(f"{LOUD}; exit 1", done_when=DONE))
+    run = with_shell.apply().run
+
+    undone = [with_shell.undo(run), with_shell.undo_last(1)]
+
+    assert ([0, 0], "ran\nundone\n") == ([one.exit_status for one in undone], log(with_shell))
+
+
+def test_a_run_of_one_failed_command_that_did_nothing(with_shell: Site) -> None:
+    """Where its probe says no there is nothing to take back, and the run before it is the last one."""
+    with_shell.wants(WriteFile(path="/file", content=Inline(b"x")))
+    assert 0 == with_shell.apply().exit_status
+    with_shell.wants(line("exit 1", done_when=DONE))
+    failed = with_shell.apply().run
+
+    with pytest.raises(UsageError, match="has nothing left to take back"):
+        with_shell.undo(failed)
+    assert 0 == with_shell.undo_last(1).exit_status
+    assert not with_shell.path("/file").exists()
+
+
+def test_undo_of_an_undo_that_stopped(with_shell: Site) -> None:
+    """Who says undo again after an undo that failed is told what goes on with it."""
+    back = RunCommand(argv=("/bin/sh", "-c", "exit 9"), always=True, timeout=20.0)
+    with_shell.wants(line("true", undo=CommandUndo(changes=(back,))))
+    run = with_shell.apply().run
+    failed = with_shell.undo().run
+
+    with pytest.raises(UsageError) as refused:
+        with_shell.undo()
+
+    assert f"the last run, {failed}, is itself an undo, which stopped on the way" == refused.value.message
+    assert f"`aquiline undo {run}` goes on; `aquiline show {failed}` says why" == refused.value.hint

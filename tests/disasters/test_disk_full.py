@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 
 from aquiline.agent import recovering
 from aquiline.agent.applying import RunEnded
-from aquiline.changes.kinds import Inline, MakeDirectory, Remove, WriteFile
+from aquiline.changes.kinds import CopyOf, Inline, MakeDirectory, Remove, WriteFile
 from aquiline.errors import AquilineError, HostError
+from aquiline.host.objects import RegularFile
 from tests.engine.site import Site, component, tree
 
-from .mounts import fill_up, in_private_mounts, small, use_up_inodes
+from .mounts import fill_up, in_private_mounts, mount, small, use_up_inodes
 
 MEBIBYTE = 1 << 20
 
@@ -81,6 +83,57 @@ class TestBeforeARun:
                 (site.root / str(number)).write_bytes(b"o" * (70 * MEBIBYTE))
             site.wants(Remove(path="/0"), big("/new", 70 * MEBIBYTE))
             assert site.apply().error is None
+
+        in_private_mounts(work)
+
+    def test_room_is_looked_at_before_an_undo_too(self, site: Site) -> None:
+        """What undo keeps for redo has no budget, but needs room: where there is none, nothing is taken back yet."""
+
+        def work() -> None:
+            small(site.root, size="250m")
+            small(site.state, size="80m")
+            fresh(site)
+            (site.root / "source").write_bytes(b"s" * (96 * MEBIBYTE))
+            found = site.session.host.observe("/source")
+            assert isinstance(found, RegularFile)
+            copied = CopyOf(path="/source", sha256=found.sha256, size=found.size)
+            before = tree(site.root)
+            site.wants(WriteFile(path="/first", content=Inline(b"x")), WriteFile(path="/copy", content=copied))
+            ended = site.apply()
+            after = tree(site.root)
+
+            error = site.undo().error
+
+            assert error is not None
+            assert "no space" in error.message
+            assert str(site.state) in error.message
+            assert after == tree(site.root)
+            mount("-o", "remount,size=250m", str(site.state))
+            assert None is site.undo(ended.run).error
+            assert before == tree(site.root)
+
+        in_private_mounts(work)
+
+    def test_holes_need_no_room(self, site: Site) -> None:
+        """A sparse file far larger than all that is free is copied, removed and taken back: its holes need no room."""
+
+        def work() -> None:
+            small(site.root, size="8m")
+            small(site.state, size="80m")
+            fresh(site)
+            sparse = site.root / "sparse"
+            sparse.write_bytes(b"begin")
+            os.truncate(sparse, 96 * MEBIBYTE)
+            found = site.session.host.observe("/sparse")
+            assert isinstance(found, RegularFile)
+            copied = CopyOf(path="/sparse", sha256=found.sha256, size=found.size)
+            before = tree(site.root)
+            site.wants(WriteFile(path="/copy", content=copied), Remove(path="/sparse"))
+
+            assert None is site.apply().error
+            assert None is site.undo().error
+            assert before == tree(site.root)
+            assert 4096 == sparse.stat().st_blocks * 512
 
         in_private_mounts(work)
 

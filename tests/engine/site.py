@@ -87,13 +87,13 @@ class Site:
     def undo(self, selector: str | None = None, **options: Any) -> Undone:
         """Take a run back, the last by default."""
         with self.session.reading() as journal:
-            runs = undoing.select(journal, selector)
+            runs = undoing.select(self.session, journal, selector)
         return undoing.undo(self.session, runs, **options)
 
     def undo_last(self, count: int) -> Undone:
         """Take the last runs back at once."""
         with self.session.reading() as journal:
-            runs = undoing.select(journal, last=count)
+            runs = undoing.select(self.session, journal, last=count)
         return undoing.undo(self.session, runs)
 
     def redo(self, run: str) -> Undone:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from aquiline.agent.session import Session
 from aquiline.changes.kinds import Inline, WriteFile
 
@@ -58,3 +60,16 @@ def test_a_dry_run_makes_no_state_directory(site: Site) -> None:
     site.plan()
 
     assert before == site.tree()
+
+
+def test_reading_a_template_leaves_its_access_time(site: Site) -> None:
+    """A dry-run looks at the site's templates without leaving a trace in their access times."""
+    place = site.path("/etc/aquiline/templates/motd")
+    place.parent.mkdir(parents=True)
+    place.write_text("hello")
+    os.utime(place, ns=(1, 2))  # older than the last change: an ordinary reading would move it
+    session = Session(str(site.root))
+
+    found = session.template("motd")
+
+    assert ("hello", 1) == (found, place.stat().st_atime_ns)

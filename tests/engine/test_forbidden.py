@@ -142,3 +142,71 @@ def test_a_saved_plan_is_held_to_the_policy_of_the_day(site: Site) -> None:
     with pytest.raises(HostError, match="/boot is in forbidden_paths"):
         site.apply(saved=saved)
     assert before == site.tree()
+
+
+def test_undo_leaves_what_is_forbidden_by_now(site: Site) -> None:
+    """What policy forbids since is not taken back, by whichever link: the step is refused, the rest is undone."""
+    site.path("/boot").mkdir()
+    site.path("/boot/kernel").write_text("old")
+    site.path("/also-boot").symlink_to("boot")
+    site.wants(write("/motd"), write("/also-boot/kernel"))
+    run = site.apply().run
+    has_policy(site)
+
+    undone = site.undo()
+
+    assert 17 == undone.exit_status
+    assert undone.undo is not None
+    reasons = [one.reason for one in undone.undo.stays]
+    assert ["/also-boot/kernel: this host's policy forbids to change it: /boot is in forbidden_paths"] == reasons
+    assert (False, "x\n") == (site.path("/motd").exists(), site.path("/boot/kernel").read_text())
+    has_policy(site, "")
+    assert 0 == site.undo(run).exit_status
+    assert "old" == site.path("/boot/kernel").read_text()
+
+
+def test_redo_leaves_what_is_forbidden_by_now(site: Site) -> None:
+    """What an undo took back is not laid again where policy forbids it since."""
+    site.path("/boot").mkdir()
+    site.wants(write("/motd"), write("/boot/grub"))
+    run = site.apply().run
+    site.undo()
+    has_policy(site)
+
+    assert 17 == site.redo(run).exit_status
+    assert (True, False) == (site.path("/motd").exists(), site.path("/boot/grub").exists())
+
+
+def test_what_is_as_it_was_needs_no_leave(site: Site) -> None:
+    """Where somebody has taken the change back by hand undo has nothing to touch there, and refuses nothing."""
+    site.path("/boot").mkdir()
+    site.wants(write("/boot/grub"))
+    site.apply()
+    has_policy(site)
+    site.path("/boot/grub").unlink()
+
+    assert 0 == site.undo().exit_status
+
+
+@pytest.mark.parametrize("is_undo", [False, True])
+def test_a_link_that_leads_there_since_the_plan(site: Site, is_undo: bool) -> None:
+    """The executor asks again before each step: what leads to a forbidden path by then is refused, nothing is done."""
+    site.path("/boot").mkdir()
+    site.path("/elsewhere").mkdir()
+    has_policy(site)
+    site.wants(write("/first"), write("/elsewhere/grub"))
+    if is_undo:
+        site.apply()
+
+    def swap(_plan: object) -> None:
+        site.path("/elsewhere").rename(site.path("/kept"))
+        for kept in site.path("/kept").iterdir():
+            kept.rename(site.path("/boot") / kept.name)
+        site.path("/elsewhere").symlink_to("boot")
+
+    ended = site.undo(on_plan=swap) if is_undo else site.apply(on_plan=swap)
+
+    assert (17 if is_undo else 15) == ended.exit_status
+    assert ended.error is not None
+    assert "/elsewhere/grub: this host's policy forbids to change it: /boot is in" in ended.error.message
+    assert ["grub"] * is_undo == [path.name for path in site.path("/boot").iterdir()]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from aquiline.agent import undoing
 from aquiline.agent.exporting import export
 from aquiline.changes.kinds import Inline, ReactCommand, ReactUnit, WriteFile
 from aquiline.changes.render import render_plan
+from aquiline.execution.undo import UndoPlan
+from aquiline.host.real import RealHost
 from aquiline.planning.component import Task
 
 from .site import Site
@@ -40,3 +45,54 @@ def test_the_run_is_as_predicted(site: Site) -> None:
 
     assert () == found.differ
     assert found.predicted == found.actual
+
+
+def _preview(site: Site) -> UndoPlan:
+    with site.session.reading() as journal:
+        runs = undoing.select(site.session, journal, None)
+    return undoing.preview(site.session, runs)
+
+
+def test_undo_says_which_reactions_are_not_run(site: Site) -> None:
+    """The preview of an undo has the reactions that an offline root cannot have, and they lower coverage there too."""
+    (site.root / "etc").mkdir()
+    site.wants(TASK)
+    site.apply()
+
+    plan = _preview(site).plan
+
+    assert ["remove /etc/x", "restart x.service", 'run "/bin/x"'] == [step.description for step in plan.steps]
+    assert [(), ("offline: not run",), ("offline: not run",)] == [step.because for step in plan.steps]
+    assert ("step 2, restart x.service: offline: not run", 'step 3, run "/bin/x": offline: not run') == (
+        plan.coverage.reduced_by
+    )
+
+    again = site.redo(site.undo().runs[0])
+    assert ["done", "skipped", "skipped"] == site.statuses(again.run)
+
+
+def test_an_image_that_was_started_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a root did not run while it was offline is run by an undo once it is a running system."""
+    (site.root / "etc").mkdir()
+    site.wants(TASK)
+    site.apply()
+    monkeypatch.setattr(RealHost, "offline", False)
+
+    plan = _preview(site).plan
+
+    assert [("remove /etc/x", ()), ("restart x.service", ()), ('run "/bin/x"', ())] == [
+        (step.description, step.because) for step in plan.steps
+    ]
+
+
+def test_nothing_is_told_twice(site: Site) -> None:
+    """Where the file was taken back already, what was not run is nobody's any more: there is nothing left to undo."""
+    (site.root / "etc").mkdir()
+    site.wants(TASK)
+    run = site.apply()
+    site.undo()
+
+    with site.session.reading() as journal:
+        left = undoing.to_take_back(journal, [journal.run(run.run)])
+
+    assert [] == left

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
+import os
 import socket
 import subprocess
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -24,10 +28,10 @@ from aquiline.changes.kinds import (
 )
 from aquiline.changes.steps import Plan
 from aquiline.host.objects import At, RegularFile
-from aquiline.planning.component import Note, Task, View, Yielded
+from aquiline.planning.component import Changes, Note, Task, View, Yielded
 from aquiline.profile import Profile
 
-from .site import Site
+from .site import Nothing, Site, component
 
 UNDO = CommandUndo(itself=True)
 
@@ -251,7 +255,7 @@ class TestCause:
 
 
 class TestGuard:
-    @pytest.mark.parametrize("cheat", ["write", "process", "socket", "remove"])
+    @pytest.mark.parametrize("cheat", ["write", "process", "socket", "remove", "fifo", "node", "thread", "raw", "pool"])
     def test_component_code_cannot_cheat(self, site: Site, tmp_path: Path, cheat: str) -> None:
         """Writing, starting and connecting from component code fails, naming component and line; nothing happens."""
         target = tmp_path / "cheated"
@@ -265,6 +269,17 @@ class TestGuard:
                 subprocess.run(["touch", str(target)], check=False)
             elif cheat == "socket":
                 socket.create_connection(("127.0.0.1", 9))
+            elif cheat == "fifo":
+                os.mkfifo(target)
+            elif cheat == "node":
+                os.mknod(target)
+            elif cheat == "thread":
+                Thread(target=target.touch).start()
+            elif cheat == "raw":
+                _thread.start_new_thread(target.touch, ())
+            elif cheat == "pool":
+                with ThreadPoolExecutor(1) as pool:
+                    pool.submit(target.touch)
             else:
                 victim.unlink()
             yield write("/file")
@@ -276,6 +291,37 @@ class TestGuard:
             assert "component cheat tried" in report.detail
             assert "test_planning.py:" in report.detail
         assert (False, True) == (target.exists(), victim.exists())
+
+    def test_what_a_component_does_at_its_end(self, site: Site, tmp_path: Path) -> None:
+        """A component that is ended early because a change of it is refused is watched to the end of its `finally`."""
+        target = tmp_path / "cheated"
+
+        class Cheating(component("cheat", ())):  # type: ignore[misc]
+            def configure(self, _configuration: Nothing, _host: View) -> Changes:
+                try:
+                    yield write("relative")
+                finally:
+                    target.write_text("x")
+
+        site.wants(name="cheat")
+        site.components["cheat"] = Cheating
+
+        report = site.plan().components["cheat"]
+
+        assert ("failed", False) == (report.state, target.exists())
+        assert "component cheat tried open" in report.detail
+
+    def test_what_is_no_generator(self, site: Site) -> None:
+        """A component whose author forgot to yield fails in words that say so."""
+
+        class Made(component("made", ())):  # type: ignore[misc]
+            def configure(self, _configuration: Nothing, _host: View) -> Changes:
+                return None  # type: ignore[return-value]
+
+        site.wants(name="made")
+        site.components["made"] = Made
+
+        assert "'NoneType' object is not an iterator" in site.plan().components["made"].detail
 
 
 class TestProbe:

@@ -8,6 +8,7 @@
             return MyHost()
 
 The host it gives has an empty root that may be changed. It runs as root where it is real, so that owners can be given.
+Units and packages have suites of their own, `UnitsConformance` and `PackagesConformance`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import os
 
 import pytest
 
-from aquiline.errors import HostError, UnsafePath
+from aquiline.errors import HostError, NotPossibleHere, UnsafePath
+from aquiline.host import Overlay, unitfiles
 from aquiline.host.objects import (
     ABSENT,
     Directory,
+    Enablement,
     Metadata,
     Object,
+    Package,
     Present,
     RegularFile,
     Special,
@@ -677,3 +681,130 @@ class HostConformance:
         for database in ("gshadow", "shadow"):
             with pytest.raises(HostError):
                 host.accounts.set_entries(database, [Entry("a", "a:::")])
+
+
+#: The unit that a host for the suite of units has: with a file, and without any link.
+UNIT = "some.service"
+UNIT_FILE = b"[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=quiet.target\nAlias=idle.service\n"
+STATES = ("enabled", "disabled", "masked")
+
+
+class UnitsConformance:
+    """What units every host must have, as tests; the host it gives has `UNIT` below a root where nothing runs."""
+
+    def test_a_unit_that_is_there(self, host: Host) -> None:
+        """It exists, and is off until somebody enables it."""
+        state = host.units.state(UNIT)
+
+        assert (True, "disabled") == (state.exists, state.enabled)
+
+    def test_a_unit_that_is_not_there(self, host: Host) -> None:
+        """Asking for it is no error: it does not exist, and is not found."""
+        state = host.units.state("missing.service")
+
+        assert (False, "not-found") == (state.exists, state.enabled)
+
+    def test_several_are_asked_at_once(self, host: Host) -> None:
+        """What is said of several units is what is said of each."""
+        asked = (UNIT, "missing.service")
+
+        assert {unit: host.units.state(unit) for unit in asked} == host.units.states(asked)
+        assert {} == host.units.states(())
+
+    @pytest.mark.parametrize("wanted", STATES)
+    @pytest.mark.parametrize("before", STATES)
+    def test_from_each_state_to_each(self, host: Host, before: str, wanted: str) -> None:
+        """A unit is enabled, disabled and masked from wherever it is; enabling and disabling unmask it."""
+        host.units.set_enabled(UNIT, before)
+        host.units.set_enabled(UNIT, wanted)
+
+        assert wanted == host.units.state(UNIT).enabled
+        assert wanted == host.units.states((UNIT,))[UNIT].enabled
+
+    @pytest.mark.parametrize("between", STATES)
+    @pytest.mark.parametrize("before", STATES)
+    def test_a_state_is_restored(self, host: Host, before: str, between: str) -> None:
+        """Whatever was done in between, a unit gets back its state, and exactly the links that made it so."""
+        host.units.set_enabled(UNIT, before)
+        links = unitfiles.links(host, (UNIT,))
+        folders = _folders_of_links(host)
+        absent = (
+            () if "/etc/systemd/system/quiet.target.wants" in folders else ("/etc/systemd/system/quiet.target.wants",)
+        )
+
+        host.units.set_enabled(UNIT, between)
+        host.units.restore(UNIT, Enablement(before, (UNIT,), links, absent))
+
+        assert before == host.units.state(UNIT).enabled
+        assert links == unitfiles.links(host, (UNIT,))
+        assert folders == _folders_of_links(host)
+
+
+def _folders_of_links(host: Host) -> list[str]:
+    return [folder for folder in unitfiles.folders(host) if folder.endswith(unitfiles.FOLDERS)]
+
+
+class PackagesConformance:
+    """What packages every host must have, as tests.
+
+    The host it gives has neither ``aqtool`` nor ``aqlib``. Of both there are versions 1 and 2 to be had; ``aqtool``
+    needs ``aqlib``, and brings /opt/tool.
+    """
+
+    def test_what_is_not_installed(self, host: Host) -> None:
+        """A package that could be installed is none that is."""
+        assert not {"aqtool", "aqlib"} & host.packages.installed().keys()
+
+    def test_what_would_come(self, host: Host) -> None:
+        """A simulation names what comes along, the newest where no version is asked for, and changes nothing."""
+        outcome = host.packages.simulate({"aqtool": "1"}, ())
+
+        assert {"aqtool": Package("1"), "aqlib": Package("2", auto=True)} == outcome
+        assert not outcome.keys() & host.packages.installed().keys()
+
+    def test_what_was_done_is_there(self, host: Host) -> None:
+        """A transaction brings packages to exactly the versions and marks that were asked for, and takes them away."""
+        wanted = {"aqtool": Package("1"), "aqlib": Package("1", auto=True)}
+        host.packages.transact(wanted)
+
+        assert wanted == _ours(host)
+        assert {} == host.packages.simulate({"aqtool": ""}, ())
+        host.packages.transact({"aqtool": ABSENT, "aqlib": Package("2", hold=True)})
+        assert {"aqlib": Package("2", hold=True)} == _ours(host)
+
+    def test_what_would_go(self, host: Host) -> None:
+        """With a package that is installed go those that need it."""
+        base = host.base if isinstance(host, Overlay) else host
+        base.packages.transact({"aqtool": Package("1"), "aqlib": Package("1", auto=True)})
+
+        assert {"aqtool": ABSENT, "aqlib": ABSENT} == host.packages.simulate({}, ("aqlib",))
+        assert {"aqtool": ABSENT} == host.packages.simulate({}, ("aqtool",))
+
+    def test_what_is_nowhere_is_refused(self, host: Host) -> None:
+        """A version that nobody offers is an error of the host, and lacking."""
+        with pytest.raises(HostError):
+            host.packages.simulate({"aqtool": "9"}, ())
+
+        assert (("aqtool", "9"),) == host.packages.lacking([("aqtool", "1"), ("aqtool", "9")])
+
+    def test_versions_have_an_order(self, host: Host) -> None:
+        """Going from a newer version to an older one is a downgrade, and nothing else is."""
+        assert [True, False, False] == [host.packages.is_older(*pair) for pair in (("1", "2"), ("2", "1"), ("1", "1"))]
+
+
+def _ours(host: Host) -> dict[str, Package]:
+    return {name: one for name, one in host.packages.installed().items() if name in ("aqtool", "aqlib")}
+
+
+class NoPackagesConformance:
+    """What a host without a package manager must say, as tests."""
+
+    def test_nobody_can_tell(self, host: Host) -> None:
+        """Whatever is asked of packages is not possible here; a run is not told that nothing is installed."""
+        for ask in (
+            host.packages.installed,
+            lambda: host.packages.simulate({"aqtool": ""}, ()),
+            lambda: host.packages.lacking([("aqtool", "1")]),
+        ):
+            with pytest.raises(NotPossibleHere):
+                ask()

@@ -249,7 +249,7 @@ def test_reads_are_told(overlay: Overlay) -> None:
     overlay.accounts.uid("root")
     write(overlay, "/etc/motd", b"not a read")
 
-    assert ["/run/pid", "/etc/motd", "unit:cron.service", "packages", "/etc/passwd"] == told
+    assert ["/run/pid", "/etc/motd", "unit:cron.service", "packages", "user:root", "/etc/passwd"] == told
 
 
 # ---- accounts, units, packages, commands --------------------------------------------------------------------------

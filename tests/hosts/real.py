@@ -17,7 +17,14 @@ from tests.engine.site import DATABASES
 
 SHARED = Path(os.environ.get("AQUILINE_SHARED", Path(__file__).parents[3] / "shared"))
 HOSTS = SHARED / "quattor" / "hosts"
-each_host = pytest.mark.parametrize("path", sorted(HOSTS.glob("*.json")), ids=lambda path: path.stem)
+#: Every real host; those with pools of accounts have thousands of steps.
+each_host = pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if "poolSize" in path.read_text() else [])
+        for path in sorted(HOSTS.glob("*.json"))
+    ],
+)
 where_they_are = pytest.mark.skipif(not HOSTS.is_dir(), reason=f"the profiles of the hosts are not at {HOSTS}")
 
 

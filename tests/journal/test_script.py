@@ -35,6 +35,7 @@ from aquiline.host.real import RealHost
 from aquiline.journal.preimages import PreimageStore
 from aquiline.journal.script import UndoScript, forward_script, whole_chunks
 from aquiline.journal.state import StateDirectory
+from aquiline.journal.takenback import TakenBack
 from tests.journal.making import step
 
 #: All that the script may use besides the shell itself.
@@ -655,7 +656,7 @@ def test_a_command_is_taken_back_once(online: Bench) -> None:
     log = online.top / "log"
     online.opaque(1, says(log, ""), (says(log, "one"),))
     online.opaque(2, says(log, ""), (says(log, "two"),))
-    online.script.taken_back([2])
+    TakenBack(online.state, "0123abcd").add(2)
 
     online.undone()
     online.undone()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -224,9 +226,9 @@ def test_every_table_is_append_only(journal: Journal, table: str) -> None:
     fill(journal)
 
     for statement in (f"UPDATE {table} SET rowid = rowid", f"DELETE FROM {table}"):
-        columns = [row[1] for row in journal._connection.execute(f"PRAGMA table_info({table})")]
+        columns = [row[1] for row in journal._database._connection.execute(f"PRAGMA table_info({table})")]
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-            journal._connection.execute(statement.replace("rowid", columns[0]))
+            journal._database._connection.execute(statement.replace("rowid", columns[0]))
 
 
 def fill(journal: Journal) -> str:
@@ -296,7 +298,9 @@ def test_killed_inside_a_transaction(state: StateDirectory) -> None:
     child = os.fork()
     if child == 0:
         doomed = Journal.open(state)
-        doomed._connection.set_trace_callback(lambda sql: os.kill(os.getpid(), 9) if sql.startswith("COMMIT") else None)
+        doomed._database._connection.set_trace_callback(
+            lambda sql: os.kill(os.getpid(), 9) if sql.startswith("COMMIT") else None
+        )
         doomed.add_stage(run, plan(write(1, "/a")))
         os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -362,3 +366,23 @@ def test_a_kind_of_a_later_version_can_be_shown(state: StateDirectory) -> None:
     assert None is not remarked.step
     with pytest.raises(JournalError, match="does not know"):
         _ = tea.undo
+
+
+def test_reading_while_others_come_and_go(state: StateDirectory) -> None:
+    """Whoever reads while writers open and close the journal gets an answer, at whatever instant."""
+    with Journal.open(state) as journal:
+        run = journal.begin_run(header()).id
+    program = (
+        "import sys\n"
+        "from aquiline.journal.state import StateDirectory\n"
+        "from aquiline.journal.store import Journal\n"
+        "for _ in range(150):\n"
+        "    with Journal.open(StateDirectory(sys.argv[1])) as journal:\n"
+        "        journal.record(sys.argv[2], 0, 'deadline-tick', {})\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(state.path), run]) as writer:
+        while writer.poll() is None:
+            with Journal.open(state, read_only=True) as journal:
+                assert [run] == [one.id for one in journal.runs()]
+
+    assert 0 == writer.returncode

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.bed.host import BedHost
+from tests.bed.host import BedHost, BedProcess
 from tests.bed.snapshot import ACCOUNTS, Difference, HostSnapshot, diff
 
 
@@ -58,18 +58,36 @@ def changed(before: HostSnapshot, after: HostSnapshot) -> list[str]:
     return [str(one) for one in diff(before, after) if not may_differ(one, after)]
 
 
-#: What an undo of packages may leave different: only the profiles that the tests put there; and of a package of which
-#: nothing but configuration was left before, which version left it (see the decision on the inverse of a transaction).
+#: The profiles that the tests put there. What else may differ is listed in docs/reference/what-undo-leaves.md.
 MAY_DIFFER = frozenset({"/root", "/root/profile.json"})
 #: Their lines are put back, one by one: others may be somebody else's by then. So they get the time of the undo.
 ACCOUNT_FILES = frozenset(f"/etc/{name}" for name in ACCOUNTS)
+#: Of a package of which nothing but configuration was left before.
+LEFT_FIELDS = ("version", "conffiles")
 
 
 def may_differ(one: Difference, after: HostSnapshot) -> bool:
     """Whether this is on the list."""
     is_left = one.part == "packages" and one.name in after.packages and "config-files" in after.packages[one.name].state
     is_account_file = one.what == "mtime_ns" and one.name in ACCOUNT_FILES
-    return one.name in MAY_DIFFER or is_account_file or (is_left and one.what in ("version", "conffiles"))
+    return one.name in MAY_DIFFER or is_account_file or (is_left and one.what in LEFT_FIELDS)
+
+
+def hold(host: BedHost, lock: str) -> BedProcess:
+    """Start a process that holds a lock file of a package manager until /run/let-go is there."""
+    python = "import fcntl,os,sys,time; f=open(sys.argv[1],'w'); fcntl.lockf(f,fcntl.LOCK_EX); open('/run/held','w')"
+    wait = "\nwhile not os.path.exists('/run/let-go'): time.sleep(0.02)"
+    holder = host.start(["python3", "-c", python + wait, lock])
+    wait_for(host, "/run/held")
+    return holder
+
+
+def says(process: BedProcess, text: str) -> str:
+    """Return the line on stderr with `text`, as soon as it is there; what came before is read away."""
+    assert process.popen.stderr is not None
+    line = next((line for line in process.popen.stderr if text in line), None)
+    assert line is not None, f"it ended without saying {text!r}"
+    return line
 
 
 def wait_for(host: BedHost, path: str, seconds: float = 30) -> None:

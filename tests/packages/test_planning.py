@@ -8,7 +8,8 @@ from aquiline.changes.kinds import Change, Inline, SetPackages, WriteFile
 from aquiline.changes.steps import Plan
 from aquiline.execution.policy import Policy
 from aquiline.host.simulated import Offered, SimulatedHost
-from aquiline.planning.planner import Known, plan
+from aquiline.planning.known import Known
+from aquiline.planning.planner import plan
 from aquiline.profile import Profile
 from tests.engine.site import component
 

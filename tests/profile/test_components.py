@@ -65,3 +65,12 @@ def test_faults_of_the_framework_say_where_and_what(components: Any, message: st
         profile(components).components()
 
     assert message == str(raised.value)
+
+
+def test_where_components_would_be_is_no_mapping() -> None:
+    """A value above the components is an error too, and not a profile that wants nothing."""
+
+    with pytest.raises(ProfileError) as raised:
+        Profile(tree={"software": 5}).components()
+
+    assert "/software: found int 5, expected a mapping" == str(raised.value)

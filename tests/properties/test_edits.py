@@ -89,7 +89,7 @@ def check_refuses_or_leaves(tree: Tree, wanted: list[list[Wish]], somebody: list
         except UndoConflict:
             assert edited == site.tree()
             with site.session.reading() as journal:
-                conflicts = undoing.preview(site.session, undoing.select(journal)).conflicts
+                conflicts = undoing.preview(site.session, undoing.select(site.session, journal)).conflicts
             names = [{one.path, _without_links(site.root, one.path)} for one in conflicts]
             assert all(any(_around(path) & changed or _below(path, changed) for path in both) for both in names)
             return
@@ -160,7 +160,7 @@ def _decided(site: Site, choices: dict[str, Choice], picks: list[Choice]) -> Und
             return site.undo(choices=choices)
         except UndoConflict:
             with site.session.reading() as journal:
-                conflicts = undoing.preview(site.session, undoing.select(journal), choices).conflicts
+                conflicts = undoing.preview(site.session, undoing.select(site.session, journal), choices).conflicts
             for one in conflicts:
                 choices[one.path] = _choice(one, choices, picks[len(choices) % len(picks)])
     raise AssertionError(f"no choice settles it: {choices}")
@@ -259,7 +259,7 @@ def test_edits_in_distinct_hunks_merge(ours: Hunk, theirs: Hunk) -> None:
         file.write_text("".join(both))
         file.chmod(0o604)
         with site.session.reading() as journal:
-            (conflict,) = undoing.preview(site.session, undoing.select(journal)).conflicts
+            (conflict,) = undoing.preview(site.session, undoing.select(site.session, journal)).conflicts
         expected = lines_of([theirs], "edit")
         if apart(ours, theirs):
             assert "" == conflict.no_merge

@@ -39,9 +39,9 @@ def check_last(tree: Tree, history: list[list[list[Wish]]], count: int) -> None:
         if not count:
             return
         with site.session.reading() as journal:
-            runs = undoing.select(journal, last=count)
+            runs = undoing.select(site.session, journal, last=count)
             just_before = datetime.fromtimestamp(moments[-count] - 1e-5, UTC)
-            assert runs == undoing.select(journal, to=just_before)
+            assert runs == undoing.select(site.session, journal, to=just_before)
         undone = undoing.undo(site.session, runs)
         if undone.error is not None and "it may be a name of any file" in undone.error.message:
             # A file with several names, in a directory that the runs have given to a stranger: its metadata is not

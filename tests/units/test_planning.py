@@ -2,7 +2,7 @@
 
 import pytest
 
-from aquiline.changes.kinds import Inline, ReactDaemonReload, ReactUnit, SetUnit, WriteFile
+from aquiline.changes.kinds import Inline, ReactDaemonReload, ReactUnit, SetPackages, SetUnit, WriteFile
 from aquiline.changes.steps import Plan
 from aquiline.execution.recovery import what_became_of
 from aquiline.host.protocol import UnitState
@@ -110,3 +110,58 @@ def test_what_runs_to_its_end_is_right_when_it_is_inactive() -> None:
 
     assert ["SetUnit"] == kinds(planned(SimulatedHost(units={"a.service": once}), change))
     assert [] == kinds(planned(SimulatedHost(units={"a.service": enabled}), change))
+
+
+RUNNING = UnitState(exists=True, enabled="enabled", active="active")
+
+
+def passing_on(*units: str) -> UnitState:
+    """A running unit that passes its stop on to these."""
+    return UnitState(exists=True, enabled="enabled", active="active", stops=units)
+
+
+def test_what_stops_along_is_foreseen() -> None:
+    """Stopping a unit stops those that need it, and those that need these; only the running ones, and no target."""
+    units = {
+        "a.service": passing_on("b.service", "off.service", "multi-user.target"),
+        "b.service": passing_on("a.service", "c.service"),
+        "c.service": RUNNING,
+        "off.service": OFF,
+        "multi-user.target": passing_on("d.service"),
+        "d.service": RUNNING,
+    }
+
+    (step,) = planned(SimulatedHost(units=units), SetUnit(unit="a.service", active=False)).steps
+
+    assert "stop a.service, which stops b.service, c.service too" == step.description
+    assert ["unit:a.service", "unit:b.service", "unit:c.service"] == [at.path for at in step.after]
+    assert "start a.service, then start b.service, c.service" == step.undo.description
+
+
+def test_later_steps_see_what_stopped_along() -> None:
+    """A unit that stopped along is started by a later step that wants it running."""
+    units = {"a.service": passing_on("b.service"), "b.service": RUNNING}
+    changes = SetUnit(unit="a.service", active=False), SetUnit(unit="b.service", active=True)
+
+    steps = planned(SimulatedHost(units=units), *changes).steps
+
+    assert ["stop a.service, which stops b.service too", "start b.service"] == [step.description for step in steps]
+
+
+def test_units_of_packages_that_nobody_can_list_are_waited_for() -> None:
+    """A unit that is not there may come with a package whose files are not known: the component that asks waits."""
+    host = SimulatedHost(units={"a.service": OFF})
+    host.packages.unlisted.add("daemon")
+    wants: dict[str, SetPackages | SetUnit] = {
+        "z": SetPackages(install=(("daemon", ""),)),
+        "there": SetUnit(unit="a.service", active=True),
+        "missing": SetUnit(unit="daemon.service", active=True),
+    }
+    profile = Profile({"software": {"components": {name: {} for name in wants}}}, "host.example.org")
+
+    made = plan(profile, host, {name: component(name, (change,)) for name, change in wants.items()})
+
+    assert ["z", "planned", "there", "planned", "missing", "deferred"] == [
+        word for name in wants for word in (name, made.components[name].state)
+    ]
+    assert "daemon.service is unknown until run" in made.components["missing"].detail

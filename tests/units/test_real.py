@@ -68,26 +68,25 @@ def ours(bed_host: BedHost) -> Ours:
 STATES = {"enabled": ("enabled", "active"), "disabled": ("disabled", "inactive"), "masked": ("masked", "inactive")}
 
 
-def test_every_transition_is_taken_back(ours: Ours) -> None:
+@pytest.mark.parametrize(("before", "wanted"), list(itertools.permutations(STATES, 2)))
+def test_every_transition_is_taken_back(ours: Ours, before: str, wanted: str) -> None:
     """A unit with a script beside it, from each state to each: applied, verified, undone exactly, redone, undone."""
-    verbs = {"enabled": "start", "disabled": "stop", "masked": "stop"}
-    for before, wanted in itertools.permutations(STATES, 2):
-        ours.wants({"cron": {"state": before}})
-        ours.apply()
-        assert STATES[before] == ours.states("cron.service"), verbs[before]
-        snapshot = ours.host.snapshot()
+    ours.wants({"cron": {"state": before}})
+    ours.apply()
+    assert STATES[before] == ours.states("cron.service")
+    snapshot = ours.host.snapshot()
 
-        ours.wants({"cron": {"state": wanted}})
-        ours.apply()
-        assert STATES[wanted] == ours.states("cron.service")
-        ours.run("verify")
-        assert "nothing to do" in ours.run("plan", "/root/profile.json").lower()
-        ours.run("undo")
-        assert [] == ours.differences(snapshot)
-        ours.run("redo", "last~1")
-        assert STATES[wanted] == ours.states("cron.service")
-        ours.run("undo", "last~2")
-        assert [] == ours.differences(snapshot)
+    ours.wants({"cron": {"state": wanted}})
+    ours.apply()
+    assert STATES[wanted] == ours.states("cron.service")
+    ours.run("verify")
+    assert "nothing to do" in ours.run("plan", "/root/profile.json").lower()
+    ours.run("undo")
+    assert [] == ours.differences(snapshot)
+    ours.run("redo", "last~1")
+    assert STATES[wanted] == ours.states("cron.service")
+    ours.run("undo", "last~2")
+    assert [] == ours.differences(snapshot)
 
 
 def test_a_new_unit_comes_and_goes(ours: Ours) -> None:
@@ -170,4 +169,130 @@ def test_the_script_takes_units_back(ours: Ours) -> None:
 
     ours.host.run(["sh", "-c", "sh /var/lib/aquiline/undo/*.sh"])
 
+    assert [] == ours.differences(before)
+
+
+def write_units(ours: Ours, files: dict[str, str]) -> None:
+    """Put unit files into the host by hand."""
+    for name, text in files.items():
+        (ours.host.root / "etc/systemd/system" / name).write_text(text)
+    ours.systemctl("daemon-reload")
+
+
+SLEEPS = "[Service]\nExecStart=/bin/sleep 1000\n[Install]\nWantedBy=multi-user.target\n"
+
+
+@pytest.mark.parametrize("by_script", [False, True], ids=["undo", "script"])
+def test_what_stops_along_is_started_again(by_script: bool, ours: Ours) -> None:
+    """What requires a unit, is bound to it or part of it stops with it, as the plan says, and runs again after undo."""
+    write_units(
+        ours,
+        {
+            "base.service": SLEEPS,
+            "needs.service": f"[Unit]\nRequires=base.service\nAfter=base.service\n{SLEEPS}",
+            "bound.service": f"[Unit]\nBindsTo=needs.service\nAfter=needs.service\n{SLEEPS}",
+            "part.service": f"[Unit]\nPartOf=base.service\n{SLEEPS}",
+            "off.service": f"[Unit]\nRequires=base.service\n{SLEEPS}",
+        },
+    )
+    ours.systemctl("enable", "--now", "base", "needs", "bound", "part")
+    before = ours.host.snapshot()
+    ours.wants({"base": {"state": "disabled"}})
+    (step,) = json.loads(ours.run("plan", "--json", "/root/profile.json"))["steps"]
+    assert step["description"].endswith("base.service, which stops bound.service, needs.service, part.service too")
+
+    ours.apply()
+
+    names = ("base", "needs", "bound", "part", "off")
+    assert ["inactive"] * 5 == [ours.systemctl("is-active", name) for name in names]
+    ours.run("verify")
+    if by_script:
+        ours.host.run(["sh", "-c", "sh /var/lib/aquiline/undo/*.sh"])
+    else:
+        ours.run("undo")
+    assert [] == ours.differences(before)
+
+
+def test_a_unit_is_reloaded_both_ways(ours: Ours) -> None:
+    """A daemon hears of its new file by a reload, and of the old one by another; it is never ended."""
+    reload = "ExecReload=/bin/sh -c 'cat /etc/told.json >> /run/told; echo >> /run/told'"
+    write_units(ours, {"told.service": f"[Service]\n{reload}\n{SLEEPS}"})
+    (ours.host.root / "etc/told.json").write_text('{"is":"old"}')
+    ours.systemctl("start", "told")
+    process = ours.systemctl("show", "--value", "-p", "MainPID", "told")
+    service = {"module": "json", "contents": {"is": "new"}, "daemons": {"told": "reload"}}
+    tree = {"software": {"components": {"metaconfig": {"services": {"_2fetc_2ftold_2ejson": service}}}}}
+    (ours.host.root / "root/profile.json").write_text(json.dumps(tree))
+
+    ours.apply()
+    ours.run("verify")
+    ours.run("undo")
+    ours.run("redo", "last~1")
+
+    told = ours.host.run(["cat", "/run/told"]).stdout.split()
+    assert ['{"is":"new"}', '{"is":"old"}', '{"is":"new"}'] == told
+    assert process == ours.systemctl("show", "--value", "-p", "MainPID", "told")
+
+
+def test_what_dies_soon_after_its_start_fails(ours: Ours) -> None:
+    """A start that systemd calls a success is none yet: what does not last is seen, and taken back."""
+    dies = "[Service]\nExecStart=/bin/sh -c 'sleep 0.3; exit 7'\n[Install]\nWantedBy=multi-user.target\n"
+    write_units(ours, {"dies.service": dies})
+    ours.wants({"dies": {"state": "enabled", "startstop": True}})
+
+    said = ours.apply(status=15)
+
+    assert "dies.service" in said
+    ours.run("undo")
+    # systemd remembers that it failed until somebody starts it or resets that.
+    assert ("disabled", "failed") == ours.states("dies.service")
+
+
+def test_unusual_ways_to_be_enabled_come_back(ours: Ours) -> None:
+    """Enabled until the next boot, linked from elsewhere, an instance of a template: changed, and back as they were."""
+    (ours.host.root / "opt/linked.service").write_text(SLEEPS)
+    write_units(ours, {"brief.service": SLEEPS, "many@.service": SLEEPS})
+    ours.systemctl("enable", "--runtime", "brief")
+    ours.systemctl("link", "/opt/linked.service")
+    ours.systemctl("enable", "--now", "many@one")
+    units = ("brief.service", "linked.service", "many@one.service", "many@two.service")
+    states = [ours.states(unit) for unit in units]
+    before = ours.host.snapshot()
+
+    for brief, linked in (("disabled", "enabled"), ("enabled", "disabled")):
+        wanted = {"brief": brief, "linked": linked, "many_40one": "disabled", "many_40two": "enabled"}
+        ours.wants({name: {"state": state} for name, state in wanted.items()})
+        ours.apply()
+        assert STATES["disabled"] == ours.states("many@one.service")
+        assert STATES["enabled"] == ours.states("many@two.service")
+        ours.run("undo")
+        assert states == [ours.states(unit) for unit in units]
+        assert [] == ours.differences(before)
+
+
+@pytest.mark.parametrize("power_cut", [False, True], ids=["kill -9", "power cut"])
+@pytest.mark.parametrize("direction", ["--undo", "--finish"])
+def test_a_crash_while_a_unit_stops(direction: str, power_cut: bool, ours: Ours) -> None:
+    """Killed, or the host dead, while a unit and what needs it are stopped: finished or taken back, exactly."""
+    slow = SLEEPS.replace("[Install]", "ExecStop=/bin/sleep 4\n[Install]")
+    needs = f"[Unit]\nRequires=ours.service\nAfter=ours.service\n{SLEEPS}"
+    write_units(ours, {"ours.service": slow, "needs.service": needs})
+    ours.systemctl("enable", "--now", "ours", "needs")
+    before = ours.host.snapshot()
+    ours.wants({"ours": {"state": "disabled"}})
+    running = ours.start()
+    ours.wait_for("ours.service", "deactivating")
+
+    if power_cut:
+        ours.host.kill()
+        running.popen.wait()
+        ours.host.boot()
+    else:
+        running.kill()
+    ours.run("recover", direction)
+
+    if direction == "--finish":
+        assert STATES["disabled"] == ours.states("ours.service")
+        assert "inactive" == ours.systemctl("is-active", "needs.service")
+        ours.run("undo")
     assert [] == ours.differences(before)

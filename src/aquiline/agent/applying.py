@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
 
+from aquiline.agent.executing import OnStep, executor_of
+from aquiline.agent.itself import loaded_code
 from aquiline.agent.session import Session, registry_for
-from aquiline.agent.undoing import restore_directory_times, take_back
+from aquiline.agent.undoing import now_live, restore_directory_times, take_back
 from aquiline.changes.canonical import encode
 from aquiline.changes.kinds import CopyOf
-from aquiline.changes.perform import OPAQUE_KINDS, Performed, copied_file
+from aquiline.changes.perform import OPAQUE_KINDS, copied_file
 from aquiline.changes.steps import Plan, Step
-from aquiline.errors import AquilineError, Interrupted, IrreversibleRefused, PlanStale
+from aquiline.errors import AquilineError, HostError, Interrupted, IrreversibleRefused, PlanStale
 from aquiline.execution import deadline
 from aquiline.execution.executor import Ended, Executor, IsStopped, NextStage
 from aquiline.execution.recovery import in_effect
@@ -22,10 +25,10 @@ from aquiline.host.objects import RegularFile, same_but_times
 from aquiline.host.overlay import Overlay
 from aquiline.host.protocol import Reading
 from aquiline.journal.store import Journal
+from aquiline.planning.allowance import kept_files
 from aquiline.planning.planner import plan as plan_stage
 from aquiline.profile import Profile
 
-OnStep = Callable[[Step, Performed], None]
 OnFailure = Literal["stop", "undo"]
 
 
@@ -41,6 +44,8 @@ class RunEnded(msgspec.Struct, frozen=True):
     error: AquilineError | None = None
     #: The undo run that took a failed run back.
     undo_run: str = ""
+    #: Components that the next run is to do, for this one changed aquiline itself.
+    left: tuple[str, ...] = ()
 
 
 class SavedPlan(msgspec.Struct, frozen=True):
@@ -119,9 +124,7 @@ def apply(
         if confirm_within:
             deadline.arm(journal, run, confirm_within)
         _prepare(journal, run, before_first_step)
-        executor = Executor(
-            session.host, journal, session.state, session.preimages, run, on_step=on_step, is_stopped=is_stopped
-        )
+        executor = executor_of(session, journal, run, on_step=on_step, is_stopped=is_stopped)
         live_run = _LiveRun(session, journal, run, plan, profile, on_step)
         return live_run.perform(
             executor, stages_after(session, journal, profile, allow_irreversible=allow_irreversible), on_failure
@@ -147,14 +150,18 @@ def stages_after(
     session: Session, journal: Journal, profile: Profile, *, allow_irreversible: bool, done: Sequence[Plan] = ()
 ) -> NextStage:
     """Return the planning function that an executor asks for what was deferred; `done` are stages before its first."""
-    ran = set(_commands_of(done))
+    stages, code = {stage.stage: stage for stage in done}, loaded_code()
 
     def next_stage(stage: Plan, number: int) -> Plan | None:
-        ran.update(_commands_of([stage]))
+        stages[stage.stage] = stage
         waiting = _deferred(stage)
-        if not waiting:
+        if not waiting or stage.itself or loaded_code() != code:
             return None
-        known = msgspec.structs.replace(session.known(journal, profile), ran=frozenset(ran))
+        known = msgspec.structs.replace(
+            session.known(journal, profile),
+            ran=frozenset(_commands_of(stages.values())),
+            kept_bytes=sum(_kept_bytes(session, stage) for stage in stages.values()),
+        )
         following = plan_stage(
             profile, session.host, registry_for(profile), known,
             remaining=waiting, stage=stage.stage + 1, first_number=number,
@@ -170,6 +177,15 @@ def stages_after(
 def _commands_of(stages: Iterable[Plan]) -> Iterator[str]:
     for stage in stages:
         yield from (encode(step.change) for step in stage.steps if isinstance(step.change, OPAQUE_KINDS))
+
+
+def _kept_bytes(session: Session, stage: Plan) -> int:
+    """Return what the pre-images of a stage that ran take, holes left out."""
+    kept = (one for step in stage.steps for _, one in kept_files(step.change, step.before, step.after, step.undo))
+    preimages = session.preimages
+    return sum(
+        min(one.size, preimages.stored_bytes(one.sha256)) if preimages.has(one.sha256) else one.size for one in kept
+    )
 
 
 class _LiveRun:
@@ -194,12 +210,14 @@ class _LiveRun:
         brought = now_live(self._journal, header.change_ids)
         self._journal.end_run(self._run, ended.status, (self._profile.digest, brought))
         if ended.status == "partial":
-            return RunEnded(15, self._run, "partial", self._plan)
+            status = 15 if ended.has_failed_components else 3
+            return RunEnded(status, self._run, "partial", self._plan, left=ended.left)
         return RunEnded(18 if header.confirm_within else 0, self._run, "done", self._plan)
 
     def _failed(self, ended: Ended, on_failure: OnFailure) -> RunEnded:
         if not in_effect(self._journal.steps(self._run)):
-            restore_directory_times(self._session, self._journal, [self._journal.run(self._run)])
+            with contextlib.suppress(HostError):  # what failed before is the news
+                restore_directory_times(self._session, self._journal, [self._journal.run(self._run)])
         self._journal.end_run(self._run, "failed")
         if on_failure == "undo":
             return self._undo(ended)
@@ -221,12 +239,6 @@ class _LiveRun:
 def _status_of(error: AquilineError | None) -> int:
     """Return the exit status of a failed run: stale, interrupted and refused are their own, all else is 15."""
     return error.exit_status if isinstance(error, PlanStale | Interrupted | IrreversibleRefused) else 15
-
-
-def now_live(journal: Journal, brought: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the change IDs that are live once a run has brought these."""
-    live = journal.live()
-    return tuple(sorted({*brought, *(live.change_ids if live is not None else ())}))
 
 
 def refuse_irreversible(plan: Plan, *, allow: bool) -> None:

@@ -30,6 +30,8 @@ def collect(session: Session, policy: Policy, *, is_dry_run: bool = False) -> Co
     if is_dry_run:
         with session.reading() as journal:
             return Collected(tuple(review(journal, policy, now=time.time())), None)
+    if not session.state.database.exists():
+        return Collected((), Dropped((), 0, 0))
     with session.changing("gc") as journal:
         reviewed = tuple(review(journal, policy, now=time.time()))
         return Collected(reviewed, drop(journal, policy, now=time.time(), drop_kept=_letting_go(session)))
@@ -41,7 +43,7 @@ def purge(session: Session, days: float, *, is_dry_run: bool = False) -> Purged:
     Raises:
         HostLocked: somebody changes this host.
     """
-    if is_dry_run:
+    if is_dry_run or not session.state.database.exists():
         with session.reading() as journal:
             return purge_secrets(journal, now=time.time(), days=days, is_dry_run=True)
     with session.changing("gc --purge-secrets") as journal:

@@ -12,6 +12,7 @@ from importlib import import_module
 #: parser of YAML profiles is not among what a run needs either: its profile has been read.
 _ELSEWHERE = (
     *("aquiline.broker", "aquiline.cli", "aquiline.components", "aquiline.protocol"),
+    *("aquiline.agent.daemon", "aquiline.agent.reconciling"),
     "aquiline.profile.yamltree",
 )
 #: What components import where they need it, which a later stage may be the first to do.

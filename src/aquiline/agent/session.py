@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import hashlib
 import itertools
 import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -18,22 +17,24 @@ from typing import Any, Self
 import msgspec
 
 from aquiline import __version__
-from aquiline.changes.kinds import Reaction
+from aquiline.agent.itself import itself
+from aquiline.changes.itself import Itself
 from aquiline.changes.perform import forget_leftovers, label_of
 from aquiline.changes.scratch import Scratch
 from aquiline.components import installed
 from aquiline.errors import HostError, HostFrozen, JournalError, RunInterrupted
 from aquiline.execution.policy import POLICY_FILE, Policy, load_policy
+from aquiline.host.looking import open_quietly
 from aquiline.host.objects import At, RegularFile
 from aquiline.host.real import RealHost
 from aquiline.journal.preimages import PreimageStore
 from aquiline.journal.records import RunHeader, RunKind
 from aquiline.journal.script import sweep_scripts
-from aquiline.journal.state import StateDirectory, make_durable
+from aquiline.journal.state import StateDirectory, current_user, make_durable
 from aquiline.journal.store import Journal
 from aquiline.planning.facts import facts_of
 from aquiline.planning.forbidden import Forbidden
-from aquiline.planning.planner import Known, Owed
+from aquiline.planning.known import MEBIBYTE, Budget, Known, Owed
 from aquiline.profile import Profile, ProfileArchive
 
 DEFAULT_STATE = "var/lib/aquiline"
@@ -50,15 +51,24 @@ class Freeze(msgspec.Struct, frozen=True):
 
 
 class Session:
-    """One host, opened. Use it as a context."""
+    """One host, opened. Use it as a context. `say` is told, a line each, whom is waited for."""
 
-    def __init__(self, root: str = "/", state: str | None = None, *, templates: str | None = None) -> None:
+    def __init__(
+        self,
+        root: str = "/",
+        state: str | None = None,
+        *,
+        templates: str | None = None,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
         self.root = str(Path(root).absolute())
         place = Path(state).absolute() if state is not None else Path(self.root, DEFAULT_STATE)
         self.state = StateDirectory(place, must_persist=self.root == "/")
-        self.host = RealHost(self.root, kept=self.state.links, packages=self.state.packages)
+        self.host = RealHost(self.root, kept=self.state.links, packages=self.state.packages, say=say)
         self.preimages = PreimageStore(self.state)
         self.archive = ProfileArchive(self.state.profiles)
+        #: The generation of the target that its runs are for; 0 where a person asks.
+        self.generation = 0
         self._templates = Path(templates) if templates is not None else Path(self.root, TEMPLATES)
 
     def __enter__(self) -> Self:
@@ -87,7 +97,7 @@ class Session:
         """Remove what failed runs left half-built because the host let them not even do that."""
         for run in itertools.takewhile(lambda run: run.status == "failed", journal.runs()):
             for record in journal.steps(run.id):
-                if record.step is not None and record.status in ("failed", "not-done"):
+                if record.step is not None and record.status in ("failed", "not-done", "in-doubt"):
                     forget_leftovers(record.step, self.host, label_of(run.id, record.step))
 
     @contextmanager
@@ -180,17 +190,24 @@ class Session:
             raise JournalError(f"{self.state.path}/frozen cannot be read: {error}") from None
 
     def freeze(self, reason: str) -> None:
-        """Let no run start on this host until `thaw`."""
+        """Let no run start on this host until `thaw`; durable when this returns."""
         self.state.create()
         freeze = Freeze(reason or "no reason given", person(), time.time())
         temporary = self.state.path / ".frozen"
-        temporary.touch(mode=0o600)
-        temporary.write_bytes(msgspec.json.encode(freeze))
-        temporary.rename(self.state.path / "frozen")
+        try:
+            temporary.touch(mode=0o600)
+            temporary.write_bytes(msgspec.json.encode(freeze))
+            make_durable(temporary)
+            temporary.rename(self.state.path / "frozen")
+            make_durable(self.state.path)
+        except OSError as error:
+            raise HostError(f"the freeze cannot be written: {error.strerror}", path=str(self.state.path)) from error
 
     def thaw(self) -> None:
-        """Lift a freeze; none there is success."""
-        (self.state.path / "frozen").unlink(missing_ok=True)
+        """Lift a freeze, durably; none there is success."""
+        if (self.state.path / "frozen").exists():
+            (self.state.path / "frozen").unlink(missing_ok=True)
+            make_durable(self.state.path)
 
     # ---- what planning is told ------------------------------------------------------------------------------------
 
@@ -205,13 +222,15 @@ class Session:
         return Known(
             last_value=last_value,
             owed=[Owed(debt.reaction, debt.component, debt.run) for debt in journal.debts()],
-            templates=self._template,
+            templates=self.template,
             forbidden=self.forbidden(),
             never_undone=policy.is_never_undone,
             never_downgraded=policy.is_never_downgraded,
             why_not_downgraded=policy.why_not_downgraded,
+            budget=Budget(step=policy.preimage_mib_per_step * MEBIBYTE, run=policy.preimage_mib_per_run * MEBIBYTE),
             facts=facts_of(profile, self.host) if profile is not None else {},
             secret_key=self._secret_key(),
+            itself=itself(with_components=profile is not None) if self.root == "/" else Itself(),
             state=self._state_on_host(),
         )
 
@@ -229,15 +248,14 @@ class Session:
                 return f"/{state.relative_to(root)}"
         return ""
 
-    def owed(self, journal: Journal, runs: set[str]) -> list[tuple[Reaction, str]]:
-        """Return the reactions that these runs still owe, with their components."""
-        return [(debt.reaction, debt.component) for debt in journal.debts() if debt.run in runs]
-
-    def _template(self, relative: str) -> str | None:
+    def template(self, relative: str) -> str | None:
+        """Return the site's template of that name, None where there is none."""
         place = (self._templates / relative).resolve()
         if not place.is_relative_to(self._templates.resolve()) or not place.is_file():
             return None
-        return place.read_text("utf-8")
+        # A dry-run leaves the host as it was, access times included.
+        with open(open_quietly(str(place)), encoding="utf-8") as file:  # noqa: PTH123  # a path cannot open so
+            return file.read()
 
     def _secret_key(self) -> bytes:
         """Return the key of the digests of secrets: the domain's where the host has been given one, else its own.
@@ -279,7 +297,7 @@ class Session:
         """Return the header of a run that begins now."""
         return RunHeader(
             kind=kind, started=time.time(), tool=__version__, user=person(), argv=tuple(sys.argv), pid=os.getpid(),
-            **details,
+            generation=self.generation, **details,
         )  # fmt: skip
 
 
@@ -290,4 +308,4 @@ def registry_for(profile: Profile) -> Mapping[str, Any]:
 
 def person() -> str:
     """Return who asks: the user behind sudo where there is one."""
-    return os.environ.get("SUDO_USER") or getpass.getuser()
+    return os.environ.get("SUDO_USER") or current_user()

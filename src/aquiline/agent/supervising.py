@@ -84,6 +84,8 @@ def _detach(ours: socket.socket, theirs: socket.socket, root: str, state: str | 
     """Become a process that belongs to nobody; does not return."""
     try:
         ours.close()
+        # Whatever the starting process holds (a lock, a pipe that somebody reads to its end) is not for us to hold.
+        _close_all_but(theirs)
         os.setsid()
         if os.fork():
             os._exit(0)
@@ -98,6 +100,14 @@ def _detach(ours: socket.socket, theirs: socket.socket, root: str, state: str | 
             _log(f"gave up: {type(error).__name__}: {error}")
     finally:
         os._exit(0)
+
+
+def _close_all_but(channel: socket.socket) -> None:
+    with contextlib.suppress(FileNotFoundError):  # no /proc, as in a bare chroot: then they stay open
+        for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+            if number > 2 and number != channel.fileno():
+                with contextlib.suppress(OSError):
+                    os.close(number)
 
 
 def _redirect(state: Path) -> None:
@@ -159,7 +169,9 @@ def start_timer(run: str, seconds: float, root: str, state: str) -> bool:
     program = shutil.which("systemd-run")
     if Path(root).resolve() != Path("/") or not Path("/run/systemd/system").is_dir() or program is None:
         return False
-    aquiline = [sys.executable, "-m", "aquiline.cli", "--state", state, "confirm", "--expired"]
+    # as this process: who was told to leave no bytecode beside the code leaves none
+    interpreter = [sys.executable, "-P", *(["-B"] if sys.dont_write_bytecode else [])]
+    aquiline = [*interpreter, "-m", "aquiline.cli", "--state", state, "confirm", "--expired"]
     timer = [program, "--quiet", "--collect", f"--unit=aquiline-deadline-{run}", f"--on-active={seconds + 1:.0f}s"]
     started = subprocess.run([*timer, *aquiline], check=False, capture_output=True, timeout=30)
     return started.returncode == 0

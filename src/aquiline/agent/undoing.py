@@ -7,25 +7,24 @@ import os
 import posixpath
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import NoReturn
 
 import msgspec
 
+from aquiline.agent.executing import OnStep, executor_of
 from aquiline.agent.session import Session
 from aquiline.changes import perform
 from aquiline.changes.kinds import EditFile, Inline, Restore, WriteFile
-from aquiline.changes.perform import Performed
 from aquiline.changes.steps import Step
 from aquiline.errors import AquilineError, HostError, Interrupted, RunInterrupted, UndoConflict, UsageError
-from aquiline.execution.executor import Executor, IsStopped
-from aquiline.execution.recovery import in_effect
+from aquiline.execution.executor import IsStopped
+from aquiline.execution.recovery import in_effect, what_became_of
 from aquiline.execution.undo import Choice, Choices, Conflict, UndoPlan, named, plan_undo
 from aquiline.host.naming import path_of
 from aquiline.host.objects import Directory, Object, Record, RegularFile, same_but_times
 from aquiline.journal.records import RunKind, RunRecord, StepRecord
-from aquiline.journal.script import UndoScript
 from aquiline.journal.store import Journal
 
-OnStep = Callable[[Step, Performed], None]
 OnUndo = Callable[[UndoPlan], None]
 
 
@@ -42,33 +41,43 @@ class Undone(msgspec.Struct, frozen=True):
 
 
 def select(
-    journal: Journal, selector: str | None = None, *, last: int = 0, to: datetime | None = None
+    session: Session, journal: Journal, selector: str | None = None, *, last: int = 0, to: datetime | None = None
 ) -> list[RunRecord]:
     """Return the runs that a person means, newest first: those that brought something and still stand.
+
+    A failed command stands where its own ``done_when`` probe says now that it happened.
 
     Raises:
         UsageError: there is no such run, it has been taken back already, or it is itself an undo.
     """
     if last or to is not None:
-        standing = [run for run in journal.runs() if run.header.kind in ("apply", "redo") and _stands(journal, run)]
+        standing = [run for run in journal.runs() if run.header.kind in ("apply", "redo")]
+        standing = [run for run in standing if _stands(journal, run) or _happened_all_the_same(session, journal, run)]
         if to is not None:
             standing = [run for run in standing if run.header.started > to.timestamp()]
         return standing[:last] if last else standing
     run = journal.run(selector or "last")
-    if selector in (None, "last") and run.header.kind in ("undo", "recovery"):
-        raise UsageError(
-            f"the last run, {run.id}, is itself an undo", hint=f"`aquiline redo {' '.join(run.header.undoes)}`"
-        )
     if run.header.kind in ("undo", "recovery"):
-        raise UsageError(
-            f"run {run.id} is an undo", hint=f"`aquiline redo {' '.join(run.header.undoes)}` takes it back"
-        )
-    if not _stands(journal, run):
+        _refuse_undo_of_undo(journal, run, is_last=selector in (None, "last"))
+    if not _stands(journal, run) and not _happened_all_the_same(session, journal, run):
         _refuse_open(journal, run)
         raise UsageError(
             f"run {run.id} has nothing left to take back", hint=f"`aquiline show {run.id}` says by what it was undone"
         )
     return [run]
+
+
+def _refuse_undo_of_undo(journal: Journal, run: RunRecord, *, is_last: bool) -> NoReturn:
+    """Refuse an undo: it is redone, or, where it stopped on the way, done again."""
+    _refuse_open(journal, run)
+    undone = " ".join(run.header.undoes)
+    said = f"the last run, {run.id}, is itself an undo" if is_last else f"run {run.id} is an undo"
+    if run.status == "failed":
+        goes_on = " then ".join(f"`aquiline undo {one}`" for one in run.header.undoes)
+        raise UsageError(
+            f"{said}, which stopped on the way", hint=f"{goes_on} goes on; `aquiline show {run.id}` says why"
+        )
+    raise UsageError(said, hint=f"`aquiline redo {undone}` takes it back")
 
 
 def _refuse_open(journal: Journal, run: RunRecord) -> None:
@@ -82,6 +91,34 @@ def _stands(journal: Journal, run: RunRecord) -> bool:
     if run.steps:
         return journal.stands(run.id)
     return bool(run.status) and _last_to_take_back(journal, run) is None
+
+
+def _happened_all_the_same(session: Session, journal: Journal, run: RunRecord) -> bool:
+    """Whether something of `run` that failed stands, as far as the host tells now; where it cannot tell, too."""
+    if run.status != "failed":
+        return False
+    return any(
+        _stands_now(session, record) for record in _failed(journal, journal.steps(run.id)) if record.step is not None
+    )
+
+
+def _stands_now(session: Session, record: StepRecord) -> bool:
+    """Whether a step that failed stands: by the probe of a command, by what is there where nobody could look then."""
+    change = record.known.change
+    try:
+        if isinstance(change, perform.OPAQUE_KINDS):
+            return change.done_when is not None and perform.probe_says_yes(change.done_when, session.host)
+        if record.status == "in-doubt" and isinstance(change, perform.STATE_KINDS):
+            return what_became_of(record.known, session.host, session.preimages)[0] != "not-done"
+    except AquilineError:
+        return True  # undo says why it cannot tell
+    return False
+
+
+def _failed(journal: Journal, records: Iterable[StepRecord]) -> list[StepRecord]:
+    """Return what failed on the way, and was not taken back."""
+    failed = [one for one in records if one.status in ("failed", "in-doubt") and one.undone_by is None]
+    return [one for one in failed if _was_begun(journal, one)]
 
 
 def _last_to_take_back(journal: Journal, run: RunRecord) -> RunRecord | None:
@@ -102,7 +139,7 @@ def preview_of(
     session: Session, journal: Journal, runs: Sequence[RunRecord], choices: Mapping[str, Choice] | None = None
 ) -> UndoPlan:
     """Return what taking `runs` back would do, by a journal that is open."""
-    return _plan(session, journal, _records(journal, runs), choices or {})
+    return _plan(session, journal, to_take_back(journal, runs), choices or {})
 
 
 def _refuse_strange(records: Sequence[StepRecord], choices: Mapping[str, Choice]) -> None:
@@ -117,13 +154,20 @@ def _refuse_strange(records: Sequence[StepRecord], choices: Mapping[str, Choice]
         )
 
 
-def _records(journal: Journal, runs: Sequence[RunRecord]) -> list[StepRecord]:
+def to_take_back(journal: Journal, runs: Sequence[RunRecord]) -> list[StepRecord]:
+    """Return what may be there to take back: what is in effect, and what failed on the way."""
     found: list[StepRecord] = []
     for run in sorted(runs, key=lambda one: -one.sequence):
         records = journal.steps(run.id)
-        found += in_effect(records)
-        found += [one for one in records if one.status == "failed" and _was_begun(journal, one)]
+        standing = [*in_effect(records), *_failed(journal, records)]
+        found += [*standing, *_not_run_offline(records, {one.number for one in standing})]
     return found
+
+
+def _not_run_offline(records: Iterable[StepRecord], standing: set[int]) -> Iterator[StepRecord]:
+    """Yield the reactions to a step that is `standing` that had no running system then: undo may have one now."""
+    offline = [one for one in records if one.status == "skipped" and one.output == perform.OFFLINE]
+    return (one for one in offline if one.undone_by is None and standing.intersection(one.known.cause.steps))
 
 
 def _plan(session: Session, journal: Journal, records: Sequence[StepRecord], choices: Mapping[str, Choice]) -> UndoPlan:
@@ -135,10 +179,12 @@ def _plan(session: Session, journal: Journal, records: Sequence[StepRecord], cho
         session.preimages,
         choices=Choices(choices),
         never_undone=known.never_undone,
-        owed=session.owed(journal, {record.run for record in records}),
+        refuse=session.forbidden().refuse,
+        owed=[(one.reaction, one.component, one.run) for one in known.owed],
         purged=journal.tombstones(),
         changed_later=_later_changes(journal, {record.run for record in records}),
         secret_key=known.secret_key,
+        itself=known.itself,
     )
     conflicts = tuple(_with_later_run(journal, conflict) for conflict in planned.conflicts)
     return msgspec.structs.replace(planned, conflicts=conflicts)
@@ -223,7 +269,7 @@ def redo(
         if undoer is None:
             raise UsageError(f"run {run.id} has not been undone", hint="`aquiline log` lists what has")
         records = [
-            one for one in _records(journal, [undoer]) if one.step is None or one.known.cause.run in ("", run.id)
+            one for one in to_take_back(journal, [undoer]) if one.step is None or one.known.cause.run in ("", run.id)
         ]
         return _execute(
             session, journal, "redo", [undoer], records, choices=choices or {},
@@ -244,7 +290,7 @@ def take_back(
     is_stopped: IsStopped = lambda: False,
 ) -> Undone:
     """Take `runs` back; the caller holds the lock."""
-    records = _records(journal, runs)
+    records = to_take_back(journal, runs)
     return _execute(
         session, journal, kind, runs, records, choices=choices or {},
         on_plan=on_plan, on_step=on_step, is_stopped=is_stopped, recovers=recovers,
@@ -270,15 +316,12 @@ def _execute(
     names = tuple(run.id for run in runs)
     if undo_plan.conflicts:
         raise conflict_error(undo_plan)
-    pointer = _pointer_after(journal, set(names), brings)
+    pointer = pointer_after(journal, set(names), brings)
     run = journal.begin_run(
         session.header(kind, undoes=names, recovers=recovers, profile=pointer[0], change_ids=pointer[1]),
         undo_plan.plan,
     ).id
-    executor = Executor(
-        session.host, journal, session.state, session.preimages, run, on_step=on_step, is_stopped=is_stopped
-    )
-    ended = executor.execute(undo_plan.plan)
+    ended = executor_of(session, journal, run, on_step=on_step, is_stopped=is_stopped).execute(undo_plan.plan)
     if ended.status == "failed":
         journal.end_run(run, "failed")
         is_interrupted = isinstance(ended.error, Interrupted)
@@ -289,7 +332,8 @@ def _execute(
     is_whole = not any(not one.chosen for one in undo_plan.stays)
     error = _restore_times(session, journal, runs, undo_plan)
     is_whole &= error is None
-    journal.end_run(run, "done" if is_whole else "incomplete", pointer)
+    live = pointer if brings is None else (pointer[0], now_live(journal, pointer[1]))
+    journal.end_run(run, "done" if is_whole else "incomplete", live)
     let_go(session, undo_plan.plan.steps)
     return Undone(0 if is_whole else 17, run, undo_plan, names, error=error)
 
@@ -299,14 +343,14 @@ def _restore_times(
 ) -> AquilineError | None:
     """Put back the times of directories; return what went wrong: all else is back already, and that must be told."""
     try:
-        restore_directory_times(session, journal, runs, but=_directories_that_stay(journal, undo_plan))
+        restore_directory_times(session, journal, runs, but=directories_that_stay(journal, undo_plan))
     except AquilineError as error:
         return error
     return None
 
 
 def let_go(session: Session, steps: Sequence[Step]) -> None:
-    """Let go of inodes that `steps` gave their names back, and of commands that they took back.
+    """Let go of inodes that `steps` gave their names back.
 
     What redoing needs is held by the run of `steps`.
     """
@@ -314,25 +358,14 @@ def let_go(session: Session, steps: Sequence[Step]) -> None:
         if isinstance(step.change, Restore):
             with contextlib.suppress(HostError):  # it takes no space of its own, and `gc` drops it later
                 perform.let_go_of_inode(step.change, session.host)
-    tell_undo_scripts(session, steps)
 
 
 def let_go_of_kept(session: Session, records: Iterable[StepRecord]) -> None:
-    """Let go of what a run kept that is taken back as a whole: also of steps that a crash cut short."""
+    """Let go of what these steps kept, which are taken back: also of those that a crash cut short."""
     for record in records:
         for change in record.known.undo.changes:
             if isinstance(change, Restore):
                 perform.let_go_of_inode(named(record, change), session.host)
-
-
-def tell_undo_scripts(session: Session, steps: Iterable[Step]) -> None:
-    """Let the undo scripts know which commands have been taken back, so that they do not do so again."""
-    by_run: dict[str, list[int]] = {}
-    for step in steps:
-        if isinstance(step.change, perform.OPAQUE_KINDS) and step.cause.run:
-            by_run.setdefault(step.cause.run, []).append(step.cause.step)
-    for run, numbers in by_run.items():
-        UndoScript(session.state, run, session.host.root).taken_back(numbers)
 
 
 def sides(session: Session, journal: Journal, conflict: Conflict) -> tuple[bytes | None, bytes | None, bytes | None]:
@@ -368,19 +401,29 @@ def conflict_error(undo_plan: UndoPlan) -> UndoConflict:
     )
 
 
-def _pointer_after(journal: Journal, undone: set[str], brings: RunRecord | None) -> tuple[str, tuple[str, ...]]:
+def pointer_after(journal: Journal, undone: set[str], brings: RunRecord | None) -> tuple[str, tuple[str, ...]]:
     """Return the profile and change IDs that are live once `undone` are taken back (D19)."""
     if brings is not None and brings.header.profile:
         return brings.header.profile, brings.header.change_ids
     gone = set(undone)
     for run in journal.runs():
-        if run.header.kind == "undo" and run.id not in undone:
+        # One that failed, or was itself taken back, left what it was to take back standing.
+        if run.header.kind == "undo" and run.id not in undone and run.status in ("done", "incomplete"):
             gone.update(run.header.undoes)
-    for pointer in journal.live_history():
+    history = journal.live_history()
+    for pointer in history:
         if pointer.run not in gone and journal.run(pointer.run).header.kind in ("apply", "redo"):
             brought = {one for name in undone for one in journal.run(name).header.change_ids}
-            return pointer.profile, tuple(one for one in pointer.change_ids if one not in brought)
+            # What was live then may have been taken back since.
+            left = set(pointer.change_ids).intersection(history[0].change_ids).difference(brought)
+            return pointer.profile, tuple(sorted(left))
     return "", ()
+
+
+def now_live(journal: Journal, brought: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the change IDs that are live once a run has brought these."""
+    live = journal.live()
+    return tuple(sorted({*brought, *(live.change_ids if live is not None else ())}))
 
 
 def _was_begun(journal: Journal, record: StepRecord) -> bool:
@@ -390,7 +433,7 @@ def _was_begun(journal: Journal, record: StepRecord) -> bool:
     return any(event.what == "intended" for event in journal.events(record.run, record.number))
 
 
-def _directories_that_stay(journal: Journal, undo_plan: UndoPlan) -> set[str]:
+def directories_that_stay(journal: Journal, undo_plan: UndoPlan) -> set[str]:
     """Return the directories in which something stays that undo does not take back."""
     stays = [journal.step(one.run, one.step) for one in undo_plan.stays]
     return {posixpath.dirname(path_of(at.path)) for one in stays if one.step is not None for at in one.step.after}

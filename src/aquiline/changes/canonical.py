@@ -11,6 +11,7 @@ No path does: surrogate escapes are low ones only.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, TypeVar
 
 import msgspec
@@ -72,10 +73,22 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return _decoders[kind]
 
 
+def _number(text: str) -> float:
+    """Return the number that `text` is; raise `ValueError` where it is none that JSON knows: no clock is set by it."""
+    found = float(text)
+    if not math.isfinite(found):
+        raise ValueError(f"{text} is no number")
+    return found
+
+
 def _decode_whatever(text: str | bytes, kind: type[Value]) -> Value:
     """Decode what the quick decoder refuses: lone surrogates, and what is wrong, which is told in the same words."""
     try:
-        builtins = json.loads(text)
+        builtins = json.loads(text, parse_constant=_number, parse_float=_number)
     except ValueError as error:
         raise msgspec.DecodeError(str(error)) from error
-    return msgspec.convert(builtins, kind, str_keys=True)
+    try:
+        return msgspec.convert(builtins, kind, str_keys=True)
+    except UnicodeEncodeError as error:
+        # What it says of a lone surrogate where no text is expected at all.
+        raise msgspec.ValidationError(f"a text that is none: {error}") from None

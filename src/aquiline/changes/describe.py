@@ -82,7 +82,8 @@ def describe(change: Change, before: Object | None = None) -> str:
         case Restore():
             return _restore(change, before)
         case SetUnit():
-            return f"{_unit_verbs(change)} {visible(change.unit)}"
+            along = f", then start {', '.join(map(visible, change.along))}" if change.along else ""
+            return f"{_unit_verbs(change)} {visible(change.unit)}{along}"
         case SetPackages():
             return _packages(change)
         case SetRecord():
@@ -105,6 +106,9 @@ def describe_step(change: Change, before: Sequence[At], after: Sequence[At]) -> 
     """Return what a step does, in one line: `change` on a host where `before` is replaced by `after`."""
     if isinstance(change, SetPackages):
         return describe_packages(before, after)
+    if isinstance(change, SetUnit) and len(after) > 1 and not change.along:
+        along = ", ".join(visible(at.path.removeprefix("unit:")) for at in after[1:])
+        return f"{describe(change)}, which stops {along} too"
     return describe(change, before[0].object if before else None)
 
 

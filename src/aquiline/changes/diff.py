@@ -5,22 +5,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from aquiline.changes.redact import is_known_secret, is_secret_content
+from aquiline.changes.redact import Hidden, is_known_secret, is_secret_content
 from aquiline.changes.text import bytes_of, text_of, visible
 
 
-def diff(path: str, before: bytes | None, after: bytes | None, *, secret: bool = False) -> str:
+def diff(path: str, before: bytes | None, after: bytes | None, *, hidden: Hidden = "") -> str:
     """Return how the content at `path` changes, as lines that each end in a line end; empty where it does not.
 
     A unified diff with three lines of context where both sides are text under 1 MiB (None: no file), else sizes and
-    that it differs. The same goes for a secret: `secret` says so, or its name or content does. Control characters but
-    tabs are escaped.
+    that it differs. The same goes for what must not be shown: `hidden` says why, or its name or content does. Control
+    characters but tabs are escaped.
     """
     if before == after:
         return ""
-    secret = secret or is_known_secret(path) or any(is_secret_content(side) for side in (before, after) if side)
-    if secret:
-        return "secret " + size_only(_size(before), _size(after)) + "\n"
+    if is_known_secret(path) or any(is_secret_content(side) for side in (before, after) if side):
+        hidden = "secret"
+    if hidden:
+        return f"{hidden} {size_only(_size(before), _size(after))}\n"
     old, new = text_of(before or b""), text_of(after or b"")
     if old is None or new is None:
         return "binary or large " + size_only(_size(before), _size(after)) + "\n"

@@ -218,6 +218,8 @@ class SetUnit(Kind, frozen=True, tag="set_unit", kw_only=True):
     active: bool | None = None
     #: Instead of `enabled`: enabled or masked by exactly these links again, which is what undo is made of.
     restores: Enablement | None = None
+    #: Started after it: units that had stopped along with it, which is what undo is made of.
+    along: tuple[str, ...] = ()
 
 
 class SetPackages(Kind, frozen=True, tag="set_packages", kw_only=True):

@@ -6,6 +6,7 @@ mean (P1). State steps are performed in batches that become durable together (D1
 
 from __future__ import annotations
 
+import errno
 import json
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Protocol, assert_never
 import msgspec
 
 from aquiline.changes.kinds import (
+    Change,
     Content,
     CopyOf,
     EditFile,
@@ -45,6 +47,8 @@ from aquiline.changes.redact import is_known_secret, is_secret_content
 from aquiline.changes.steps import Cause, Step, Undo
 from aquiline.changes.text import command_line
 from aquiline.errors import AquilineError, HostError, NotPossibleHere, StepFailed
+from aquiline.host import unitfiles, unitlinks
+from aquiline.host.commands import PATH
 from aquiline.host.naming import is_path, observe
 from aquiline.host.objects import ABSENT, Absent, At, Directory, Object, Package, Record, RegularFile, Unit, file_object
 from aquiline.host.protocol import Command, Completed, Entry, Host, Reading, Staged
@@ -197,16 +201,20 @@ def overwrites(step: Step) -> bool:
 
 def keeps_inode(step: Step) -> bool:
     """Return whether an existing object only gets new metadata: same content, or a directory that stays."""
-    if len(step.before) != 1 or isinstance(step.change, MakeHardlink | Move):
+    return is_about_metadata(step.change, step.before, step.after)
+
+
+def is_about_metadata(change: Change, before: Sequence[At], after: Sequence[At]) -> bool:
+    """Return the same as `keeps_inode`, of a change that is no step yet."""
+    if len(before) != 1 or isinstance(change, MakeHardlink | Move):
         return False
-    before, after = step.before[0].object, step.after[0].object
-    match before, after:
+    match before[0].object, after[0].object:
         case Directory(), Directory():
             return True
-        case RegularFile(), RegularFile():
-            return before.sha256 == after.sha256 and not (isinstance(step.change, Restore) and step.change.apart)
+        case RegularFile() as old, RegularFile() as new:
+            return old.sha256 == new.sha256 and not (isinstance(change, Restore) and change.apart)
         case _:
-            return isinstance(step.change, SetMetadata)
+            return isinstance(change, SetMetadata)
 
 
 def _chunks_for(step: Step, host: Reading, preimages: Preimages) -> Iterable[bytes] | None:
@@ -310,6 +318,8 @@ def remove_leftovers(step: Step, host: Host, label: str) -> None:
             host.discard(at.path, label)
     if isinstance(step.change, SetRecord):
         host.discard(place_of(step.change.database), RECORDS_LABEL)
+    if isinstance(step.change, SetUnit):
+        unitlinks.discard(host)
 
 
 def forget_leftovers(step: Step, host: Host, label: str) -> None:
@@ -469,15 +479,33 @@ def perform_unit(step: Step, host: Host) -> Performed:
     try:
         if stops_first:
             host.units.set_active(change.unit, False)
+            _bring_along(step, host)
         if change.restores is not None:
             host.units.restore(change.unit, change.restores)
         if change.enabled is not None and found.enabled != left.enabled:
             host.units.set_enabled(change.unit, change.enabled)
+            # A crash after the last link went leaves its folder, and nothing then tells whose that was.
+            unitlinks.remove_spare(host, _folders_of_links(step))
         if must_run and not stops_first:
             host.units.set_active(change.unit, bool(change.active))
+        if not stops_first:
+            _bring_along(step, host)
     except AquilineError as error:
         return Performed("failed", error=error)
     return Performed("done", output="" if left.active or change.active is None else not_run(change))
+
+
+def _bring_along(step: Step, host: Host) -> None:
+    """Bring the units to their state that start or stop with the step's; the service manager need not wait for them."""
+    for at in step.after[1:]:
+        assert isinstance(at.object, Unit)
+        host.units.set_active(at.path.removeprefix("unit:"), at.object.active == "active")
+
+
+def _folders_of_links(step: Step) -> tuple[str, ...]:
+    """Return the folders in which the unit of `step` had links before."""
+    restored = (one.restores for one in step.undo.changes if isinstance(one, SetUnit))
+    return unitfiles.folders_of(at.path for one in restored if one is not None for at in one.links)
 
 
 def not_run(change: SetUnit) -> str:
@@ -487,11 +515,13 @@ def not_run(change: SetUnit) -> str:
 
 def foresee_unit(change: SetUnit, after: Sequence[At], host: Host) -> None:
     """Let a pretended host have the unit as `change` will leave it."""
+    if change.restores is not None:
+        host.units.restore(change.unit, change.restores)
     for at in after:
-        if isinstance(at.object, Unit) and at.object.enabled:
+        if change.restores is None and isinstance(at.object, Unit) and at.object.enabled:
             host.units.set_enabled(change.unit, at.object.enabled)
         if isinstance(at.object, Unit) and at.object.active:
-            host.units.set_active(change.unit, at.object.active == "active")
+            host.units.set_active(at.path.removeprefix("unit:"), at.object.active == "active")
 
 
 def entry_of(change: SetRecord) -> Entry:
@@ -500,9 +530,10 @@ def entry_of(change: SetRecord) -> Entry:
 
 
 def perform_records(steps: Sequence[Step], host: Host) -> list[tuple[Step, Performed]]:
-    """Perform a batch of entries of account databases, no two of one name; returns as `perform_files` does.
+    """Perform a batch of entries of account databases, no two of one name; returns those that failed last.
 
-    Each database is rewritten once, with all its entries of the batch.
+    Each database is rewritten once, with all its entries of the batch: these fail together, and an error does not tell
+    whether they are there all the same.
     """
     by_database: dict[str, list[tuple[Step, SetRecord]]] = {}
     for step in steps:
@@ -513,7 +544,7 @@ def perform_records(steps: Sequence[Step], host: Host) -> list[tuple[Step, Perfo
         try:
             host.accounts.set_entries(database, [entry_of(change) for _, change in changes])
         except AquilineError as error:
-            return [*results, (changes[0][0], Performed("failed", error=error))]
+            return [*results, *((step, Performed("failed", error=error)) for step, _ in changes)]
         results += ((step, Performed("done", step.after)) for step, _ in changes)
     return results
 
@@ -522,7 +553,14 @@ def perform_validation(
     change: Validate, host: Reading, write_copy: Callable[[bytes], str], content: bytes
 ) -> Performed:
     """Check would-be content by the command of `change`; `write_copy` gives the path below the root of a copy."""
-    copy = write_copy(content)
+    try:
+        copy = write_copy(content)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        # A dry-run goes on where nothing can be written, and says the same where the checker is not there anyway.
+        why = "no copy can be written there" if _is_there(change.argv[0], host) else f"{change.argv[0]} is not there"
+        return Performed("not-run", output=f"not validated here: {why}")
     argv = tuple(copy if word == "{}" else word for word in change.argv)
     try:
         completed = host.run(Command(argv, content if change.stdin else b"", timeout=change.timeout))
@@ -532,6 +570,11 @@ def perform_validation(
         return Performed("failed", error=error)
     secret = change.secret or is_known_secret(change.path) or is_secret_content(content)
     return _judge(completed, change.accepts, change.timeout, secret=secret)
+
+
+def _is_there(program: str, host: Reading) -> bool:
+    candidates = [program] if "/" in program else [f"{directory}/{program}" for directory in PATH.split(":")]
+    return any(not isinstance(observe(host, candidate), Absent) for candidate in candidates)
 
 
 def as_asked(found: Object, wanted: Object) -> Object:
@@ -580,7 +623,8 @@ def perform_packages(step: Step, host: Host, preimages: Preimages) -> Performed:
     """Run a transaction of packages; then put what is around them to where the step says that it leaves it."""
     targets = package_targets(step.after)
     try:
-        changed = {name: one for name, one in targets.items() if host.packages.installed().get(name, ABSENT) != one}
+        found = host.packages.installed()
+        changed = {name: one for name, one in targets.items() if found.get(name, ABSENT) != one}
         output = host.packages.transact(changed) if changed else ""
         around = [at for at in step.after if not at.path.startswith("package:")]
         output += "".join(_restore_around(around, host, preimages, f"packages-{step.number}"))

@@ -8,11 +8,15 @@ the object's own mode: a world-readable file in a private directory is not recog
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from aquiline.changes.entries import is_secret_record
 from aquiline.changes.kinds import Change, EditFile, Inline, Validate, WriteFile
 from aquiline.changes.steps import Step
 from aquiline.host.objects import Object, Record, RegularFile
+
+Hidden = Literal["", "secret", "private"]
+"""Why nothing is shown of a content but its size: it may be, it is a secret, not everybody may read it."""
 
 #: Names of objects that are no files, up to their colon.
 _SECRET_DATABASES = ("shadow:", "gshadow:")
@@ -63,6 +67,19 @@ def holds_secret(step: Step) -> bool:
     return False
 
 
+def why_hidden(step: Step) -> Hidden:
+    """Return why `step` must not be shown; empty where it may be.
+
+    A file that is merely not world-readable is private: nobody said that it holds a secret.
+    """
+    if not holds_secret(step):
+        return ""
+    change, objects = step.change, (*step.before, *step.after)
+    is_known = any(is_known_secret(at.path) for at in objects) or _carries_private_key(change)
+    is_private_file = any(isinstance(at.object, RegularFile) and is_private(at.object) for at in objects)
+    return "private" if is_private_file and not is_known and not getattr(change, "secret", False) else "secret"
+
+
 def contents_of(step: Step) -> list[str]:
     """Return the SHA-256 of every content that `step` finds or makes."""
     found = [at.object.sha256 for at in (*step.before, *step.after) if isinstance(at.object, RegularFile)]
@@ -71,13 +88,18 @@ def contents_of(step: Step) -> list[str]:
     return found
 
 
-def secret_contents(steps: Iterable[Step]) -> frozenset[str]:
-    """Return the SHA-256 of every content that some step holds as a secret.
+def secret_contents(steps: Iterable[Step]) -> dict[str, Hidden]:
+    """Return the SHA-256 of every content that some step holds as a secret, with why it must not be shown.
 
     Another step may hold the same content without looking secret: what a validation checks is what a write makes
     private.
     """
-    return frozenset(digest for step in steps if holds_secret(step) for digest in contents_of(step))
+    found: dict[str, Hidden] = {}
+    for step in steps:
+        why = why_hidden(step)
+        for digest in contents_of(step) if why else ():
+            found[digest] = "secret" if found.get(digest) == "secret" else why
+    return found
 
 
 def is_private(found: Object) -> bool:

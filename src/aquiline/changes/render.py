@@ -34,7 +34,7 @@ from aquiline.changes.kinds import (
     Validate,
     WriteFile,
 )
-from aquiline.changes.redact import holds_secret, secret_contents
+from aquiline.changes.redact import Hidden, holds_secret, secret_contents, why_hidden
 from aquiline.changes.steps import ComponentReport, Plan, Step, Undo
 from aquiline.changes.text import TEXT_LIMIT, bytes_of, command_line, quoted, visible
 from aquiline.host.objects import ABSENT, At, Object, Record, RegularFile, sha256
@@ -87,7 +87,7 @@ def render_steps(
 
 def plan_as_json(plan: Plan) -> dict[str, Any]:
     """Return `plan` as JSON values for other programs; what holds a secret has neither content nor digest of it."""
-    hidden = secret_contents(plan.steps)
+    hidden = frozenset(secret_contents(plan.steps))
     return {
         "format": plan.format,
         "tool": plan.tool,
@@ -103,6 +103,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
             "reduced_by": list(plan.coverage.reduced_by),
         },
         "notes": list(plan.notes),
+        "itself": list(plan.itself),
         "steps": [step_as_json(step, hidden) for step in plan.steps],
     }
 
@@ -120,6 +121,7 @@ def step_as_json(step: Step, hidden: frozenset[str] = frozenset()) -> dict[str, 
         "description": step.description,
         "certain": step.certain,
         "because": list(step.because),
+        "would_fail": step.would_fail,
         "cause": msgspec.to_builtins(step.cause),
         "undo": {"class": step.undo.class_, "description": step.undo.description, "reason": step.undo.reason},
         "undo_order": step.undo_order,
@@ -174,6 +176,9 @@ def _surprises(plan: Plan) -> Iterator[str]:
     for name, report in sorted(plan.components.items()):
         if report.state == "failed":
             yield f"! would fail: {visible(name)}{_detail(report)}"
+    for step in plan.steps:
+        if step.would_fail:
+            yield f"! would fail: step {step.number}, {_words(step.description)}: {_words(step.would_fail)}"
     for step in plan.steps:
         if step.undo.class_ == "irreversible":
             yield f"! irreversible: step {step.number}, {_words(step.description)}: {_words(step.undo.reason)}"
@@ -247,6 +252,8 @@ def _particulars(step: Step) -> Iterator[str]:
         yield f"task: {_words(step.task)}"
     yield from _command(step.change)
     yield from _metadata(step)
+    if step.would_fail:
+        yield f"would fail: {_words(step.would_fail)}"
     if step.certain == "unknown":
         yield f"unknown until run{_because(step)}"
     elif step.certain == "assumption":
@@ -349,23 +356,25 @@ class _Known:
 
     def shown(self, step: Step) -> str:
         """Return the diff or script of `step`, or what may be told in its place; empty where there is neither."""
-        secret = holds_secret(step)
+        hidden = why_hidden(step)
         if isinstance(step.change, RunScript):
-            return "" if secret else visible(step.change.text, keep="\t\n\\")
+            return "" if hidden else visible(step.change.text, keep="\t\n\\")
         if isinstance(step.change, Validate):
             return ""
         if isinstance(step.change, WriteFile | EditFile) and isinstance(step.change.content, Inline):
             self._made[step.change.content.sha256] = step.change.content.data
         before = {at.path: _file(at.object) for at in step.before}
         after = before | {at.path: _file(at.object) for at in step.after}
-        return "".join(self._diff(path, before.get(path), found, secret) for path, found in after.items())
+        return "".join(self._diff(path, before.get(path), found, hidden) for path, found in after.items())
 
-    def _diff(self, path: str, old: RegularFile | None, new: RegularFile | None, secret: bool) -> str:
+    def _diff(self, path: str, old: RegularFile | None, new: RegularFile | None, hidden: Hidden) -> str:
         if (old and old.sha256) == (new and new.sha256):
             return ""
         not_shown = size_only(old.size if old else None, new.size if new else None) + "\n"
-        if secret or any(side.sha256 in self._hidden for side in (old, new) if side):
-            return f"secret {not_shown}"
+        elsewhere = [self._hidden[side.sha256] for side in (old, new) if side and side.sha256 in self._hidden]
+        why = max(hidden, *elsewhere, key=("", "private", "secret").index) if elsewhere else hidden
+        if why:
+            return f"{why} {not_shown}"
         old_data, new_data = self._content(path, old), self._content(path, new)
         if (old is not None and old_data is None) or (new is not None and new_data is None):
             return not_shown

@@ -398,8 +398,10 @@ def _resolve_unit(change: SetUnit, host: Reading) -> Effect | None:
     found = Unit(state.enabled if is_enabling else "", state.active if change.active is not None else "")
     wanted = Unit(_enabled_after(change, state, host), _active_after(change, state))
     enablement = _enablement(change, state, host)
-    relinks = wanted.enabled != found.enabled or (change.restores is not None and change.restores != enablement)
-    if not relinks and wanted.active == found.active:
+    is_as_asked = change.restores is None or unitfiles.is_as(host, change.restores)
+    relinks = wanted.enabled != found.enabled or not is_as_asked
+    along = _along(change, found, wanted, host)
+    if not relinks and wanted.active == found.active and all(one == other for _, one, other in along):
         return None
     # What runs to its end is right when it is inactive; it is run by the step that enables it.
     must_run = bool(change.active and wanted.active == "inactive")
@@ -411,7 +413,37 @@ def _resolve_unit(change: SetUnit, host: Reading) -> Effect | None:
         active=found.active == "active" if wanted.active != found.active or must_run else None,
     )
     limit = "it had failed, and is left stopped" if found.active == "failed" and back.active is not None else ""
-    return Effect((At(name, found),), (At(name, wanted),), Undo("exact", describe(back), (back,), limit))
+    stopped = tuple(unit for unit, was, becomes in along if (was, becomes) == ("active", "inactive"))
+    back = msgspec.structs.replace(back, along=stopped)
+    return Effect(
+        (At(name, found), *(At(unit_name(unit), Unit("", was)) for unit, was, _ in along)),
+        (At(name, wanted), *(At(unit_name(unit), Unit("", becomes)) for unit, _, becomes in along)),
+        Undo("exact", describe(back), (back,), limit),
+    )
+
+
+def _along(change: SetUnit, found: Unit, wanted: Unit, host: Reading) -> list[tuple[str, str, str]]:
+    """Return the units that start or stop with the one that `change` is about: name, as it is, as it becomes."""
+    if (found.active, wanted.active) == ("active", "inactive"):
+        return [(unit, "active", "inactive") for unit in _stopping_along(change.unit, host)]
+    states = host.units.states(change.along) if change.along and wanted.active else {}
+    return [(unit, state.active, "active") for unit, state in states.items()]
+
+
+#: What stops along with a unit and is no process: to start it again would start all that it is there for.
+_GROUPS = (".target", ".slice")
+
+
+def _stopping_along(unit: str, host: Reading) -> tuple[str, ...]:
+    """Return the running units that the service manager stops when it stops `unit`, those of those too."""
+    found: set[str] = set()
+    waiting = {unit}
+    while waiting:
+        passed_on = {name for state in host.units.states(sorted(waiting)).values() for name in state.stops}
+        new = sorted(name for name in passed_on - found - {unit} if not name.endswith(_GROUPS))
+        waiting = {name for name, state in host.units.states(new).items() if state.active == "active"} if new else set()
+        found |= waiting
+    return tuple(sorted(found))
 
 
 #: What systemctl neither enables nor disables: nothing in the unit's file says where, or the file is made at boot.
@@ -445,8 +477,15 @@ def _active_after(change: SetUnit, state: UnitState) -> str:
 def _enablement(change: SetUnit, state: UnitState, host: Reading) -> Enablement:
     """Return how the unit is enabled now."""
     name = unitfiles.real_name(host, change.unit)
-    units = change.restores.units if change.restores is not None else unitfiles.related(host, name)
-    return Enablement(state.enabled, units, unitfiles.links(host, units))
+    if change.restores is not None:
+        units = change.restores.units
+        folders = {*unitfiles.folders_of(at.path for at in change.restores.links), *change.restores.absent_folders}
+    else:
+        units = unitfiles.related(host, name)
+        made = [path for unit in units for path in unitfiles.enabling(host, unit)]
+        folders = set(unitfiles.folders_of(made)) if change.enabled == "enabled" else set()
+    absent = tuple(sorted(folder for folder in folders if host.status(folder) is None))
+    return Enablement(state.enabled, units, unitfiles.links(host, units), absent)
 
 
 def _refuse_unmaskable(unit: str, host: Reading) -> None:

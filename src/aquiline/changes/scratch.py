@@ -59,9 +59,10 @@ class Scratch:
     def _copy_on_disk(self, content: bytes) -> str:
         parent = self._root / "tmp" if (self._root / "tmp").is_dir() else self._root
         before = parent.stat()
-        self._open.callback(os.utime, parent, ns=(before.st_atime_ns, before.st_mtime_ns))
         prefix = f"{_PREFIX}{os.getpid()}-{before.st_mtime_ns}-"
-        directory = self._open.enter_context(tempfile.TemporaryDirectory(prefix=prefix, dir=parent))
+        made = tempfile.TemporaryDirectory(prefix=prefix, dir=parent)
+        self._open.callback(os.utime, parent, ns=(before.st_atime_ns, before.st_mtime_ns))
+        directory = self._open.enter_context(made)
         copy = Path(directory, "copy")
         copy.write_bytes(content)
         return "/" + str(copy.relative_to(self._root))

@@ -67,6 +67,8 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     stage: int = 1
     #: Holds a secret (D9).
     secret: bool = False
+    #: What is in its way as things stand when it is planned, in words; empty where nothing is seen.
+    would_fail: str = ""
 
 
 ComponentState = Literal["planned", "unchanged", "inactive", "missing", "not-possible-here", "deferred", "failed"]
@@ -127,3 +129,5 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     #: What a person must see besides the steps: unknown keys, drift, debts, lines of D7.
     notes: tuple[str, ...] = ()
     probes: tuple[Probed, ...] = ()
+    #: What the steps change of the program that makes them, in words: the run then ends with this stage (D16).
+    itself: tuple[str, ...] = ()

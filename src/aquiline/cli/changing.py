@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
+from aquiline.agent.ownscope import leave_service
 from aquiline.agent.recovering import Reverted, revert_expired
 from aquiline.agent.undoing import Undone
 from aquiline.changes.perform import Performed
@@ -20,10 +22,22 @@ def fire_deadlines(invocation: Invocation) -> list[Reverted]:
         reverted = revert_expired(invocation.session)
     except (HostLocked, RunInterrupted, UndoConflict):
         return []  # the command itself meets the same and says so
+    say_reverted(invocation, reverted)
+    return reverted
+
+
+def say_reverted(invocation: Invocation, reverted: Sequence[Reverted]) -> None:
+    """Say which runs were taken back because nobody confirmed them, and what was left of them."""
     for one in reverted:
         left = f"; left as somebody changed them since: {', '.join(map(visible, one.skipped))}" if one.skipped else ""
         invocation.terminal.say(f"run {one.run} was not confirmed in time: it has been taken back{left}")
-    return reverted
+
+
+def stand_alone(invocation: Invocation) -> None:
+    """Let whatever started this command be stopped without it, before it changes anything (D16)."""
+    service = leave_service(invocation.arguments.root)
+    if service:
+        invocation.terminal.say(f"warning: whatever stops {service} stops this too: it cannot leave its cgroup")
 
 
 class StepReporter:

@@ -19,7 +19,7 @@ EXIT_STATUS: dict[int, str] = {
     0: "done, or nothing to do",
     1: "error",
     2: "the command line makes no sense",
-    3: "there is something to do (--exit-code)",
+    3: "there is something to do (--exit-code), or still to do",
     10: "another process is changing this host",
     11: "an interrupted run was found, or a step is in doubt",
     12: "conflict: somebody changed what undo would restore",
@@ -70,8 +70,10 @@ class Invocation:
     def session(self) -> Session:
         """The host that ``--root`` and ``--state`` say, opened on first use and closed when the command ends."""
         from aquiline.agent.session import Session
+        from aquiline.changes.text import visible
 
-        return Session(self.arguments.root, self.arguments.state)
+        say = self.terminal.say
+        return Session(self.arguments.root, self.arguments.state, say=lambda line: say(visible(line)))
 
     def close(self) -> None:
         """Close the session, if there is one."""

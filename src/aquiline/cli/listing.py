@@ -27,7 +27,25 @@ MODULES: dict[str, dict[str, str]] = {
         "fsck": "keep",
         "gc": "keep",
     },
+    "Change a fleet": {
+        "deploy": "deploy",
+        "undeploy": "deploy",
+        "approve": "deploy",
+        "changes": "changes",
+        "report": "changes",
+        "watch": "changes",
+        "domain": "members",
+        "sandbox": "members",
+        "host": "members",
+        "person": "members",
+    },
+    "Belong to a fleet": {
+        "agent": "agent",
+        "enrol": "agent",
+    },
     "Set up": {
+        "demo": "demo",
+        "broker": "broker",
         "completion": "completion",
     },
 }

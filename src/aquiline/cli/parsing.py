@@ -111,10 +111,15 @@ def split(arguments: Sequence[str]) -> tuple[str, list[str]]:
 def overview() -> str:
     """Return the help of `aquiline` itself."""
     known = commands()
-    parts = ["Show what a change would do to a host, do it, and take it back exactly"]
+    parts = ["Show what a change would do to a host or to a fleet of them, do it, and take it back exactly"]
     parts.append("usage: aquiline [--root DIR] [--state DIR] [--json] COMMAND …\n       aquiline --version")
     for title, group in MODULES.items():
         parts.append("\n".join([f"{title}:", *(f"  {name:<12}{known[name].summary}" for name in group)]))
+    parts.append(
+        "A host by itself: `aquiline plan PROFILE`, `apply`, `undo`. A fleet: `aquiline broker` on one machine,\n"
+        "`enrol` and `agent` on each host, `deploy SANDBOX --domain DOMAIN --test`, `deploy` and `undeploy` from\n"
+        "anywhere; `aquiline demo` shows one."
+    )
     parts.append("RUN is an id or a unique prefix of one, `last`, or `last~N`. `aquiline COMMAND --help` says more.")
     parts.append(exit_statuses(tuple(EXIT_STATUS)))
     return "\n\n".join(parts) + "\n"

@@ -34,7 +34,7 @@ def manual_page() -> str:
     lines = [
         '.TH AQUILINE 1 "" "aquiline" "Aquiline"',
         ".SH NAME",
-        "aquiline \\- dry-runs and back-outs for Linux hosts",
+        "aquiline \\- dry-runs and back-outs for fleets of Linux hosts",
     ]
     lines += [".SH SYNOPSIS", ".B aquiline", "[global options] COMMAND …", ".SH DESCRIPTION", *_verbatim(overview())]
     for name, command in commands().items():

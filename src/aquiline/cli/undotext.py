@@ -8,13 +8,14 @@ from aquiline.agent.session import Session
 from aquiline.agent.undoing import sides
 from aquiline.changes.diff import diff
 from aquiline.changes.kinds import Inline, WriteFile
-from aquiline.changes.redact import holds_secret, is_known_secret, is_private, is_secret_content
+from aquiline.changes.redact import Hidden, is_private, why_hidden
 from aquiline.changes.render import plan_as_json
 from aquiline.changes.steps import Step
 from aquiline.changes.text import visible
 from aquiline.cli.changing import when
 from aquiline.cli.command import Invocation
 from aquiline.execution.undo import Choice, Conflict, UndoPlan
+from aquiline.host.objects import Absent, RegularFile
 from aquiline.journal.records import RunRecord
 from aquiline.journal.store import Journal
 
@@ -65,7 +66,9 @@ def describe_runs(journal: Journal, runs: Sequence[RunRecord], verb: str) -> lis
     chosen = {run.id for run in runs}
     oldest = min(run.sequence for run in runs)
     later = [
-        run for run in journal.runs() if run.sequence > oldest and run.id not in chosen and run.header.kind == "apply"
+        run
+        for run in journal.runs()
+        if run.sequence > oldest and run.id not in chosen and run.header.kind == "apply" and journal.stands(run.id)
     ]
     lines = [f"{verb}:", *(f"  {named(run)}" for run in runs)]
     if later:
@@ -83,7 +86,7 @@ def named(run: RunRecord) -> str:
 
 def describe_undo_plan(session: Session, undo: UndoPlan, choices: Mapping[str, Choice]) -> list[str]:
     """Return the steps, what stays and why, and what is merged, before any of it is written."""
-    lines = [f"  {step.number:>3} {step.component}: {step.description}" for step in undo.plan.steps] or ["  nothing"]
+    lines = [f"  {_line(step)}" for step in undo.plan.steps] or ["  nothing"]
     lines = ["steps:", *lines]
     for step in undo.plan.steps:
         lines += _merged(session, step, choices)
@@ -95,11 +98,17 @@ def describe_undo_plan(session: Session, undo: UndoPlan, choices: Mapping[str, C
     return lines
 
 
+def _line(step: Step) -> str:
+    """Return a step as a line, which says too where it is not run here, and where nobody can tell what it does."""
+    doubt = "unknown until run" if step.certain == "unknown" else "; ".join(step.because)
+    return f"{step.number:>3} {step.component}: {step.description}" + (f" ({doubt})" if doubt else "")
+
+
 def _merged(session: Session, step: Step, choices: Mapping[str, Choice]) -> Iterator[str]:
     change = step.change
     if isinstance(change, WriteFile) and choices.get(change.path) == "merge" and isinstance(change.content, Inline):
         yield f"merged {visible(change.path)}:"
-        shown = diff(change.path, session.content(change.path), change.content.data, secret=holds_secret(step))
+        shown = diff(change.path, session.content(change.path), change.content.data, hidden=why_hidden(step))
         yield from (f"  {line}" for line in shown.splitlines())
 
 
@@ -109,20 +118,24 @@ def describe_conflicts(session: Session, journal: Journal, conflicts: Iterable[C
         by = f", by run {one.by_run}" if one.by_run else ""
         yield f"conflict: {visible(one.path)}, left by step {one.step} of run {one.run}: {', '.join(one.differs)}{by}"
         left, found, wanted = sides(session, journal, one)
-        secret = (
-            one.secret
-            or is_known_secret(one.path)
-            or any(map(is_private, (one.left, one.found, one.wanted)))
-            or any(is_secret_content(s) for s in (left, found, wanted) if s)
-        )
-        yield from _side("changed since", one.path, left, found, secret=secret)
-        yield from _side("undo would put there", one.path, found, wanted, secret=secret)
+        hidden = _why_hidden(journal, one)
+        yield from _side("changed since", one.path, left, found, hidden=hidden)
+        yield from _side("undo would put there", one.path, found, wanted, hidden=hidden)
         ways = "--skip or --force" if one.no_merge else "--skip, --force or --merge"
         yield f"  decide with {ways} {visible(one.path)}" + (f" (no merge: {one.no_merge})" if one.no_merge else "")
 
 
-def _side(title: str, path: str, before: bytes | None, after: bytes | None, *, secret: bool) -> Iterator[str]:
-    shown = diff(path, before, after, secret=secret)
+def _why_hidden(journal: Journal, one: Conflict) -> Hidden:
+    """Return why the sides of a conflict are not shown, besides what their content says; empty where they are."""
+    if any(map(is_private, (one.left, one.found, one.wanted))):
+        change = journal.step(one.run, one.step).known.change
+        is_file = isinstance(one.left, RegularFile | Absent)
+        return "private" if is_file and not getattr(change, "secret", False) else "secret"
+    return "secret" if one.secret else ""
+
+
+def _side(title: str, path: str, before: bytes | None, after: bytes | None, *, hidden: Hidden) -> Iterator[str]:
+    shown = diff(path, before, after, hidden=hidden)
     if shown:
         yield f"  {title}:"
         yield from (f"    {line}" for line in shown.splitlines())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-from typing import Any
+import sys
+from collections.abc import Container, Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from aquiline.errors import AquilineError
 from aquiline.planning.component import Component
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "aquiline.components"
 
@@ -17,11 +22,8 @@ def installed(names: Container[str] | None = None) -> dict[str, type[Component[A
     Raises:
         AquilineError: one cannot be loaded, or two have the same name; nothing is left out in silence.
     """
-    # a dear import, and nothing for whoever takes something back
-    from importlib.metadata import entry_points  # noqa: PLC0415
-
     found: dict[str, type[Component[Any]]] = {}
-    for point in entry_points(group=GROUP):
+    for point in _points(tuple(sys.path)):
         if names is not None and point.name not in names:
             continue
         if point.name in found:
@@ -31,3 +33,17 @@ def installed(names: Container[str] | None = None) -> dict[str, type[Component[A
         except Exception as error:
             raise AquilineError(f"component {point.name} ({point.value}) cannot be loaded: {error}") from error
     return found
+
+
+def modules() -> Iterable[str]:
+    """Return the names of the modules that installed components are in; none of them is imported."""
+    return [point.module for point in _points(tuple(sys.path))]
+
+
+@lru_cache(maxsize=1)
+def _points(_where: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return the entry points on the module path; looked up once, for every installed package is opened for that."""
+    # a dear import, and nothing for whoever takes something back
+    from importlib.metadata import entry_points  # noqa: PLC0415
+
+    return tuple(entry_points(group=GROUP))

@@ -89,6 +89,11 @@ class Aftermath(msgspec.Struct, frozen=True):
             for old, new in zip(self.before, self.after, strict=True)
         )
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """What was written to disk: units that came up, went down or failed by themselves are not among it."""
+        return tuple(at.path for at in self.before if not at.path.startswith("unit:"))
+
 
 def _what(old: Object, new: Object) -> str:
     if isinstance(old, Absent):
@@ -291,11 +296,13 @@ def references(step: Step, objects: Sequence[At]) -> tuple[PreimageReference, ..
 def directories(step: Step, host: Reading) -> Iterator[tuple[str, int]]:
     """Yield the directories whose entries packages and their scripts change, with their times in nanoseconds."""
     paths = {path for top in WATCHED for path, one in _below(host, top) if isinstance(one, Directory)}
-    for at in (*step.before, *step.after):
-        name = at.path.removeprefix("package:")
-        if isinstance(at.object, Package) and at.object.version and name != at.path:
-            listed = host.packages.contents(name, at.object.version) or ()
-            paths |= {posixpath.dirname(path) for path in listed} | set(listed)
+    wanted = [
+        (at.path.removeprefix("package:"), at.object.version)
+        for at in (*step.before, *step.after)
+        if at.path.startswith("package:") and isinstance(at.object, Package) and at.object.version
+    ]
+    for listed in host.packages.contents(wanted).values() if wanted else ():
+        paths |= {posixpath.dirname(path) for path in listed or ()} | set(listed or ())
     for path in sorted(paths):
         status = host.status(path)
         if status is not None and status.type == "directory":

@@ -2,14 +2,16 @@
 
 Theory of operation, for each batch (D2, D10, D11):
 
-1. Every precondition is looked at again; one that fails stops the run before the batch.
+1. Every precondition is looked at again, and policy is asked; a step that may not be done stops the run before the
+   batch.
 2. Pre-images go into the store and are made durable.
 3. The undo of the batch is appended to ``STATE/undo/RUN.sh`` and made durable.
 4. One durable transaction says that these steps are intended, and which reactions they will owe.
 5. The effects, durable on the host before
-6. a second transaction says what became of each.
+6. the undo scripts are told of commands that were taken back, and
+7. a second transaction says what became of each.
 
-A crash between 4 and 6 leaves steps that are intended and nothing else: `aquiline.execution.recovery` decides them by
+A crash between 4 and 7 leaves steps that are intended and nothing else: `aquiline.execution.recovery` decides them by
 comparing the host with what the step found and what it leaves.
 """
 
@@ -36,6 +38,7 @@ from aquiline.changes.kinds import (
 )
 from aquiline.changes.perform import (
     FILE_KINDS,
+    OPAQUE_KINDS,
     REACTION_KINDS,
     STATE_KINDS,
     Performed,
@@ -52,19 +55,22 @@ from aquiline.changes.perform import (
 from aquiline.changes.resolve import KEPT_INODE
 from aquiline.changes.scratch import Scratch
 from aquiline.changes.steps import Plan, Step
-from aquiline.errors import AquilineError, Interrupted, PlanStale
+from aquiline.errors import AquilineError, HostError, Interrupted, PlanStale
 from aquiline.execution import aftermath
+from aquiline.execution.noting import completing, note_taken_back
 from aquiline.execution.recovery import observed_after, taken_back_by, what_became_of
 from aquiline.execution.space import refuse_without_room, restored_files
 from aquiline.host import unitfiles
 from aquiline.host.naming import observe, path_of
-from aquiline.host.objects import Absent, Directory, Object, Package, RegularFile, Symlink, same_but_times
+from aquiline.host.objects import Absent, At, Directory, Object, Package, RegularFile, Symlink, same_but_times
+from aquiline.host.overlay import Overlay
 from aquiline.host.protocol import Host
 from aquiline.journal.preimages import PreimageStore
-from aquiline.journal.records import Intent, NewDebt, Outcome, PreimageReference
+from aquiline.journal.records import Conclusion, Intent, NewDebt, Outcome, PreimageReference, StepName
 from aquiline.journal.script import UndoScript
 from aquiline.journal.state import StateDirectory
 from aquiline.journal.store import Journal
+from aquiline.journal.takenback import TakenBack
 
 #: Steps of one batch: enough to share the cost of making it durable (each of the pre-images' 256 folders at most once),
 #: few enough that whoever asks a run to stop does not wait for long.
@@ -79,6 +85,8 @@ NextStage = Callable[[Plan, int], Plan | None]
 """Given the stage that ran and the next step number, plans what was deferred, None where nothing was."""
 IsStopped = Callable[[], bool]
 """Whether somebody asked to stop: looked at between batches."""
+Refuse = Callable[[Change, Overlay], None]
+"""Raises `HostError` where the host's policy forbids a change, by whichever links it is reached."""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -88,6 +96,17 @@ class Ended(msgspec.Struct, frozen=True):
     #: The step that failed and why; None where none did.
     failed: Step | None = None
     error: AquilineError | None = None
+    #: Components that are left to the next run, for this one changed the program itself (D16).
+    left: tuple[str, ...] = ()
+    #: Some components failed: the others are done.
+    has_failed_components: bool = False
+
+
+def ended_after(stages: Sequence[Plan]) -> Ended:
+    """Return how a run ended whose `stages` are all done, and that has no further one."""
+    left = tuple(name for name, report in sorted(stages[-1].components.items()) if report.state == "deferred")
+    has_failed = any(report.state == "failed" for stage in stages for report in stage.components.values())
+    return Ended("partial" if has_failed or left else "done", left=left, has_failed_components=has_failed)
 
 
 class Executor:
@@ -101,9 +120,11 @@ class Executor:
         preimages: PreimageStore,
         run: str,
         *,
+        refuse: Refuse = lambda _change, _host: None,
         on_step: Callable[[Step, Performed], None] = lambda _step, _performed: None,
         is_stopped: IsStopped = lambda: False,
     ) -> None:
+        self._refuse_forbidden = refuse
         self._host = host
         self._journal = journal
         self._preimages = preimages
@@ -114,6 +135,8 @@ class Executor:
         self._is_stopped = is_stopped
         self._directories: set[str] = set()
         self._half_way: frozenset[int] = frozenset()
+        #: The commands that each step of the stage is the last to take back.
+        self._completing: dict[int, StepName] = {}
         #: The reactions that each step of the stage will owe.
         self._reactions: dict[int, list[tuple[Reaction, str]]] = {}
         #: Ids of the debts that each intended step owes.
@@ -121,21 +144,20 @@ class Executor:
 
     def execute(self, plan: Plan, next_stage: NextStage = lambda _plan, _number: None) -> Ended:
         """Perform `plan`, which the journal holds already, and the stages after it; stops at the first failure."""
-        has_failed_components = False
-        stage = plan
+        stages = [plan]
         while True:
+            stage = stages[-1]
             ended = self.perform(stage.steps)
             if ended.status == "failed":
                 return ended
-            has_failed_components |= any(report.state == "failed" for report in stage.components.values())
             try:
                 following = next_stage(stage, stage.steps[-1].number + 1 if stage.steps else 1)
             except AquilineError as error:
                 return Ended("failed", None, error)
             if following is None:
-                return Ended("partial" if has_failed_components else "done")
+                return ended_after(stages)
             self._journal.add_stage(self._run, following)
-            stage = following
+            stages.append(following)
 
     def perform(self, steps: Sequence[Step], *, half_way: frozenset[int] = frozenset()) -> Ended:
         """Perform steps that the journal already holds.
@@ -144,8 +166,9 @@ class Executor:
         and what stands there now is not looked at.
         """
         self._half_way = half_way
+        self._completing = completing(steps)
         try:
-            refuse_without_room(list(batches(steps)), self._host.root, self._state.path)
+            refuse_without_room(list(batches(steps)), self._host, self._state.path, self._preimages)
             self._fetch(steps)
         except AquilineError as error:
             return Ended("failed", None, error)
@@ -182,9 +205,11 @@ class Executor:
         return None
 
     def _ready(self, batch: Sequence[Step]) -> tuple[Sequence[Step], AquilineError | None]:
-        """Return the steps up to the first whose precondition does not hold, and why it does not."""
+        """Return the steps up to the first that is forbidden or whose precondition does not hold, and why."""
+        overlay = Overlay(self._host)  # walks each directory once, however many steps are in it
         for position, step in enumerate(batch):
             try:
+                self._refuse_forbidden(step.change, overlay)
                 self._check(step)
             except AquilineError as error:
                 return batch[:position], error
@@ -205,11 +230,12 @@ class Executor:
             self._preimages.sync()
             directories = dict(self._new_directories(batch))
             self._script.append(batch, directories)
+            self._note_done_again(batch)
         except AquilineError as error:
             self._forget(batch)
             return self._refuse(failed, error)
         self._intend(batch, directories)
-        results = self._perform(batch)
+        results = self._note_taken_back(self._perform(batch))
         self._conclude(batch, results)
         for step, performed in results:
             self._on_step(step, performed)
@@ -267,7 +293,7 @@ class Executor:
                 preimages=tuple(
                     PreimageReference(step.number, restored.sha256, restored.size, step.secret)
                     for step in batch
-                    for restored in restored_files(step)
+                    for _, restored in restored_files(step)
                 ),
                 directories=directories,
             ),
@@ -326,6 +352,26 @@ class Executor:
         with Scratch(self._host.root) as scratch:
             return perform_validation(change, self._host, scratch.write_copy, change.content.data)
 
+    def _note_done_again(self, batch: Sequence[Step]) -> None:
+        """Let the run's own script know of commands that it took back and that are about to be done again."""
+        for step in batch:
+            if isinstance(step.change, OPAQUE_KINDS):
+                TakenBack(self._state, self._run).drop(step.number)
+
+    def _note_taken_back(self, results: Sequence[tuple[Step, Performed]]) -> list[tuple[Step, Performed]]:
+        """Let the scripts of other runs know which commands were taken back; a step of which they cannot, failed."""
+        noted = []
+        for step, performed in results:
+            taken_back = self._completing.get(step.number) if performed.error is None else None
+            try:
+                if taken_back is not None:
+                    note_taken_back(self._journal, self._state, taken_back)
+            except HostError as error:
+                noted.append((step, msgspec.structs.replace(performed, outcome="failed", error=error)))
+            else:
+                noted.append((step, performed))
+        return noted
+
     def _conclude(self, batch: Sequence[Step], results: Sequence[tuple[Step, Performed]]) -> None:
         known = {step.number for step, _ in results}
         outcomes = [self._outcome(step, performed) for step, performed in results]
@@ -337,22 +383,38 @@ class Executor:
         self._journal.conclude(self._run, outcomes)
 
     def _outcome(self, step: Step, performed: Performed) -> Outcome:
-        verdict = "" if performed.error is None else self._what_became_of(step)
-        is_done = performed.outcome == "done" if performed.error is None else verdict == "done"
+        if performed.error is None:
+            what: Conclusion = "done" if performed.outcome == "done" else "skipped"
+            observed = performed.observed
+        else:
+            what, observed = self._what_failed(step, performed)
         return Outcome(
             step=step.number,
-            what="done" if is_done else "failed" if performed.error is not None else "skipped",
-            observed=observed_after(step, self._host) if verdict in ("done", "half-way") else performed.observed,
+            what=what,
+            observed=observed,
             output="" if step.secret else performed.output,
             note=performed.error.message if performed.error is not None else "",
             debts_paid=self._debts_paid_by(step) if performed.error is None else (),
-            debts_cancelled=() if is_done else self._debts_of(step),
-            undoes=taken_back_by(step) if is_done else None,
+            debts_cancelled=() if what in ("done", "in-doubt") else self._debts_of(step),
+            undoes=taken_back_by(step) if what == "done" else None,
         )
 
-    def _what_became_of(self, step: Step) -> str:
-        """Return whether a step that failed is there all the same, or a part of it; empty where this cannot be told."""
-        return what_became_of(step, self._host, self._preimages)[0] if isinstance(step.change, STATE_KINDS) else ""
+    def _what_failed(self, step: Step, performed: Performed) -> tuple[Conclusion, tuple[At, ...]]:
+        """Return what became of a step that failed, and what stands there if anything of it does.
+
+        It may be there all the same. On a host that cannot even be looked at any more that is in doubt, and undo looks.
+        """
+        if not isinstance(step.change, STATE_KINDS):
+            return "failed", performed.observed
+        try:
+            verdict, _ = what_became_of(step, self._host, self._preimages)
+            if verdict not in ("done", "half-way"):
+                return "failed", performed.observed
+            # a transaction of packages has looked by itself, at more than the packages
+            found = performed.observed if isinstance(step.change, SetPackages) else observed_after(step, self._host)
+        except AquilineError:
+            return "in-doubt", performed.observed
+        return "done" if verdict == "done" else "failed", found
 
     def _debts_of(self, step: Step) -> tuple[int, ...]:
         """Return the debts of a step that did not happen: nobody owes them any more."""
@@ -393,13 +455,16 @@ class Executor:
         if surroundings is None:
             return performed
         found = aftermath.aftermath(surroundings, self._host)
-        is_half_way = performed.error is not None and self._what_became_of(step) != "not-done"
+        is_half_way = performed.error is not None and (bool(found.written) or self._is_half_way(step))
         aftermath.record(step, found, self._run, self._journal, self._script, is_half_way=is_half_way)
         aftermath.forget(step, self._run, self._state)
         lines = "".join(f"{line}\n" for line in found.lines)
         is_there = performed.error is None or is_half_way
         observed = aftermath.observed_with(step, found, self._host) if is_there else ()
         return msgspec.structs.replace(performed, observed=observed, output=lines + performed.output)
+
+    def _is_half_way(self, step: Step) -> bool:
+        return what_became_of(step, self._host, self._preimages)[0] != "not-done"
 
 
 def batches(steps: Sequence[Step]) -> Iterator[Sequence[Step]]:

@@ -8,6 +8,8 @@
     irreversible_downgrade = ["postgresql-*"]      # packages whose data an older version cannot read
     irreversible = "refuse"                        # or "allow": needs no --allow-irreversible
     runs_per_hour = 12                             # 0 is no limit
+    preimage_mib_per_step = 2048                   # what is larger has no undo
+    preimage_mib_per_run = 8192
     freeze = ""                                    # a reason: no run starts
 """
 
@@ -17,7 +19,7 @@ import stat
 import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -45,6 +47,9 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     irreversible_downgrade: tuple[str, ...] = DATABASES
     irreversible: Literal["refuse", "allow"] = "refuse"
     runs_per_hour: int = 0
+    #: How much replaced content may be kept for undo, in MiB (D15).
+    preimage_mib_per_step: Annotated[int, msgspec.Meta(ge=0)] = 2048
+    preimage_mib_per_run: Annotated[int, msgspec.Meta(ge=0)] = 8192
     freeze: str = ""
 
     def forbidden(self) -> dict[str, str]:

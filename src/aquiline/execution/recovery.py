@@ -8,7 +8,8 @@ it says that this is the same as running it once; else a person is asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Literal
 
 import msgspec
@@ -41,6 +42,7 @@ from aquiline.changes.perform import (
 )
 from aquiline.changes.steps import Step
 from aquiline.errors import NotPossibleHere, StepFailed
+from aquiline.host import unitfiles
 from aquiline.host.naming import observe
 from aquiline.host.objects import Absent, At, Metadata, Object, Package, RegularFile, System, Unit, same_but_times
 from aquiline.host.protocol import Host, Reading
@@ -158,8 +160,8 @@ def _what_became_of_link(change: MakeHardlink, host: Reading) -> tuple[Verdict, 
 def _what_became_of_unit(step: Step, host: Reading) -> tuple[Verdict, str]:
     """Decide a step that changes a unit; to do it again is the same as to do it once.
 
-    The state tells too little in two cases: a unit that is enabled by several links is so by the first of them, and one
-    that runs to its end is inactive before and after.
+    The state tells too little in two cases: a unit that is enabled by several links is so by the first and by the last
+    of them, and one that runs to its end is inactive before and after.
     """
     found = observe(host, step.after[0].path)
     before, after = step.before[0].object, step.after[0].object
@@ -168,7 +170,9 @@ def _what_became_of_unit(step: Step, host: Reading) -> tuple[Verdict, str]:
     if before.active == "failed" and found.active == "inactive":
         before = msgspec.structs.replace(before, active="inactive")  # nobody can make it have failed again
     if _alike(found, before):
-        return ("half-way", "whether it ran does not show") if _alike(before, after) else _NOT_DONE
+        if _alike(before, after):
+            return "half-way", "whether it ran does not show"
+        return _NOT_DONE if _has_its_links(step, host) else ("half-way", "some of its links have gone, or have come")
     if _alike(found, after) and before.enabled == after.enabled:
         return "done", "what it makes is there"
     known = (before.enabled, after.enabled, "disabled", "static", "indirect", "")
@@ -177,6 +181,12 @@ def _what_became_of_unit(step: Step, host: Reading) -> tuple[Verdict, str]:
     ):
         return "half-way", "it is on its way from what it was to what it is to become"
     return "in-doubt", f"{step.after[0].path} is neither what it was nor what it was to become"
+
+
+def _has_its_links(step: Step, host: Reading) -> bool:
+    """Whether a unit has exactly the links that it had before `step`, as far as the undo of that says which."""
+    restored = [one.restores for one in step.undo.changes if isinstance(one, SetUnit) and one.restores is not None]
+    return all(unitfiles.is_as(host, one) for one in restored)
 
 
 _NOT_DONE: tuple[Verdict, str] = ("not-done", "what it replaces is still there")
@@ -225,7 +235,7 @@ def is_half_way(step: Step, found: Object, host: Reading, preimages: Preimages) 
         return _content(found) == _content(after)
     if overwrites(step) and isinstance(before, RegularFile) and isinstance(after, RegularFile):
         old, new = preimages.chunks(before.sha256), content_chunks(_content_of(change, after), host, preimages)
-        return _is_torn(host.read(step.after[0].path), b"".join(old), b"".join(new))
+        return _is_torn(host.chunks(step.after[0].path), old, new)
     return False
 
 
@@ -248,17 +258,27 @@ def _content(found: Object) -> tuple[object, ...]:
     return tuple(getattr(found, name, None) for name in ("sha256", "target", "special", "device"))
 
 
-def _is_torn(found: bytes, old: bytes, new: bytes) -> bool:
-    """Whether each byte is of the old or the new content, or was never written."""
-    size = max(len(old), len(new))
-    if len(found) > size:
-        return False
-    for start in range(0, len(found), _BLOCK):
-        piece = found[start : start + _BLOCK]
-        ours = [each[start : start + len(piece)].ljust(len(piece), b"\0") for each in (old, new)]
-        if piece not in ours and not all(byte in (0, *both) for byte, *both in zip(piece, *ours, strict=True)):
+def _is_torn(found: Iterable[bytes], old: Iterable[bytes], new: Iterable[bytes]) -> bool:
+    """Whether each byte is of the old or the new content, or was never written; reads piece by piece."""
+    for piece, *both in zip_longest(_blocks(found), _blocks(old), _blocks(new), fillvalue=b""):
+        if len(piece) > max(map(len, both)):
+            return False
+        ours = [each[: len(piece)].ljust(len(piece), b"\0") for each in both]
+        if piece not in ours and not all(byte in (0, *others) for byte, *others in zip(piece, *ours, strict=True)):
             return False
     return True
+
+
+def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut content into blocks of one size, however it comes."""
+    rest = b""
+    for piece in pieces:
+        rest += piece
+        whole = len(rest) - len(rest) % _BLOCK
+        yield from (rest[start : start + _BLOCK] for start in range(0, whole, _BLOCK))
+        rest = rest[whole:]
+    if rest:
+        yield rest
 
 
 #: Bytes that are compared at once before they are compared one by one.

@@ -7,18 +7,19 @@ skip it, force it, or merge the two.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
-from merge3 import Merge3
 
 from aquiline import __version__
 from aquiline.changes.compare import differences
 from aquiline.changes.describe import describe, describe_step, describe_undo
 from aquiline.changes.digests import digests
+from aquiline.changes.itself import Itself, changes_itself
 from aquiline.changes.kinds import (
     Change,
     EditFile,
@@ -36,6 +37,7 @@ from aquiline.changes.kinds import (
     Stored,
     WriteFile,
 )
+from aquiline.changes.merge import merge
 from aquiline.changes.perform import (
     OFFLINE,
     OPAQUE_KINDS,
@@ -112,6 +114,8 @@ class UndoPlan(msgspec.Struct, frozen=True):
     stays: tuple[CannotUndo, ...]
     #: Differences that undo overwrites without asking: only times differ (D13), in words.
     notes: tuple[str, ...]
+    #: The host as it will be: what is planned next can be planned on it.
+    after: Overlay | None = None
 
 
 class Choices(msgspec.Struct, frozen=True):
@@ -135,12 +139,14 @@ def plan_undo(
     *,
     choices: Choices = Choices(),  # noqa: B008 - frozen
     never_undone: Callable[[str], bool] = lambda _path: False,
-    owed: Iterable[tuple[Reaction, str]] = (),
+    refuse: Callable[[Change, Overlay], None] = lambda _change, _host: None,
+    owed: Iterable[tuple[Reaction, str, str]] = (),
     purged: Mapping[str, str] | None = None,
     changed_later: Callable[[str, str], str] = lambda _run, _path: "",
     profile: str = "",
     secret_key: bytes = b"",
     facts: Mapping[str, str] | None = None,
+    itself: Itself = Itself(),  # noqa: B008 - frozen
 ) -> UndoPlan:
     """Return the plan that takes `records` back.
 
@@ -150,20 +156,25 @@ def plan_undo(
         preimages: For merging.
         choices: What to do about conflicts.
         never_undone: Whether policy says that a path is never taken back (R29).
-        owed: Reactions, with their component, that the steps still owe.
+        refuse: Raises `HostError` where policy forbids a change: the step stays.
+        owed: Reactions that are still owed, with their component and the run that owes them (D2).
         purged: Why pre-images were removed for good, by digest.
         changed_later: Given a run and a path, the later run that changed the path too and is not taken back with it.
         profile: Digest of the profile that will be live afterwards.
         secret_key: Keys the digests of secrets.
         facts: The host's own facts.
+        itself: The program that plans and will run this.
     """
-    planner = _UndoPlanner(host, preimages, choices, never_undone, purged or {}, changed_later)
+    planner = _UndoPlanner(
+        host, preimages, choices,
+        never_undone=never_undone, refuse=refuse, purged=purged or {}, changed_later=changed_later,
+    )  # fmt: skip
     planner.leave_homes(records)
     planner.note_before(records)
     for record in _in_undo_order(records):
         planner.take_back(record)
     planner.react(records, owed)
-    return planner.finished(profile, facts or {}, secret_key)
+    return planner.finished(profile, facts or {}, secret_key, itself)
 
 
 def _in_undo_order(records: Sequence[StepRecord]) -> Iterable[StepRecord]:
@@ -185,7 +196,9 @@ class _UndoPlanner:
         host: Reading,
         preimages: Preimages,
         choices: Choices,
+        *,
         never_undone: Callable[[str], bool],
+        refuse: Callable[[Change, Overlay], None],
         purged: Mapping[str, str],
         changed_later: Callable[[str, str], str],
     ) -> None:
@@ -195,6 +208,7 @@ class _UndoPlanner:
         self._preimages = preimages
         self._choices = choices
         self._never_undone = never_undone
+        self._refuse = refuse
         self._steps: list[Step] = []
         self._kept_inodes = KeptInodes()
         self._conflicts: list[Conflict] = []
@@ -264,20 +278,46 @@ class _UndoPlanner:
         if any(self._never_undone(path_of(at.path) or at.path) for at in step.after):
             self._stay(record, "this host's policy says that it is never taken back", chosen=True)
             return
-        if isinstance(step.change, STATE_KINDS) and record.status == "failed":
-            try:
-                verdict, why = what_became_of(step, self._overlay, self._preimages)
-            except AquilineError as error:
-                verdict, why = "in-doubt", error.message
-            if verdict == "not-done" and record.amended is None:
-                return
-            if verdict != "half-way" and record.amended is None:
-                self._stay(record, f"it failed, and {why}")
-                return
-        elif isinstance(step.change, STATE_KINDS) and not self._may_touch(record):
+        forbidden = self._why_forbidden(record)
+        if forbidden:
+            self._stay(record, forbidden)
+            return
+        if isinstance(step.change, STATE_KINDS) and not self._is_to_be_taken_back(record):
             return
         for change in undo.changes:
             self._add(record, named(record, change) if isinstance(change, Restore) else change)
+
+    def _is_to_be_taken_back(self, record: StepRecord) -> bool:
+        """Whether a step that changes objects happened, in part at least, and nobody has changed them since."""
+        if record.status not in ("failed", "in-doubt"):
+            return self._may_touch(record)
+        if record.amended is not None:
+            # what a transaction of packages left that failed may be somebody else's by now
+            has_looked = isinstance(record.known.change, SetPackages) and bool(record.observed)
+            return not has_looked or self._may_touch(record)
+        try:
+            verdict, why = what_became_of(record.known, self._overlay, self._preimages)
+        except AquilineError as error:
+            verdict, why = "in-doubt", error.message
+        if verdict == "done" and record.status == "in-doubt":
+            return self._may_touch(record)  # when it failed nobody could look
+        if verdict not in ("half-way", "not-done"):
+            self._stay(record, f"it failed, and {why}")
+        return verdict == "half-way"
+
+    def _why_forbidden(self, record: StepRecord) -> str:
+        """Return why policy forbids what taking `record` back would change; empty where nothing is to be changed."""
+        if any(self._choices.of(at.path) == "skip" for at in record.known.after):
+            return ""
+        for change in record.undo.changes:
+            try:
+                self._refuse(change, self._overlay)
+            except HostError as error:
+                wanted = named(record, change) if isinstance(change, Restore) else change
+                with contextlib.suppress(HostError):  # `_add` says so
+                    if resolve(wanted, self._overlay) is not None:
+                        return error.message
+        return ""
 
     def _happened(self, record: StepRecord) -> bool:
         """Whether a command that failed is to be taken back: only its own probe can tell.
@@ -347,7 +387,7 @@ class _UndoPlanner:
     def _reload_units(self, component: str) -> None:
         """Let the service manager read the unit files that were put back, before it is told anything about a unit."""
         if self._unread and not self._overlay.offline:
-            self._append_reaction(ReactDaemonReload(), component, self._unread, "", 0)
+            self._append_reaction(ReactDaemonReload(), component, Cause("reaction", "", tuple(sorted(self._unread))))
         self._unread = []
 
     def _has_place(self, record: StepRecord, after: Sequence[At]) -> bool:
@@ -418,10 +458,19 @@ class _UndoPlanner:
             return
         if isinstance(change, SetPackages):
             self._overlay.packages.transact(package_targets(after))
+            # as they are performed: what goes from below, where a directory that holds anything stays; then what comes
+            by_path = sorted(after, key=lambda at: at.path)
+            gone = [at for at in by_path if isinstance(at.object, Absent)]
+            after = [*reversed(gone), *(at for at in by_path if not isinstance(at.object, Absent))]
         for at in after:
-            if not is_path(at.path):
+            if not is_path(at.path) or (isinstance(change, SetPackages) and self._stays_in_use(at)):
                 continue
             self._overlay.remember(at.path, file_object(at), self._source(change, at.object))
+
+    def _stays_in_use(self, at: At) -> bool:
+        """Whether `at` is a directory that is to go and holds something."""
+        is_directory = isinstance(at.object, Absent) and isinstance(self._overlay.observe(at.path), Directory)
+        return is_directory and bool(self._overlay.names(at.path))
 
     def _source(self, change: Change, wanted: Object) -> bytes | Callable[[], Iterator[bytes]] | None:
         if isinstance(change, WriteFile) and isinstance(change.content, Inline):
@@ -545,7 +594,7 @@ class _UndoPlanner:
             return f"its content cannot be had: {error.message}"
         if any(text_of(text) is None for text in texts):
             return "it is not text"
-        if self._merged(texts) is None:
+        if merge(*texts) is None:
             return "both sides changed the same lines"
         return ""
 
@@ -566,20 +615,11 @@ class _UndoPlanner:
             return b"".join(self._preimages.chunks(change.content.sha256))
         return b"".join(self._preimages.chunks(left.sha256))
 
-    @staticmethod
-    def _merged(texts: tuple[bytes, bytes, bytes]) -> bytes | None:
-        """Return the three-way merge, None where both sides changed the same lines."""
-        base, ours, theirs = (text.splitlines(keepends=True) for text in texts)
-        merge = Merge3(base, ours, theirs)
-        if any(region[0] == "conflict" for region in merge.merge_regions()):
-            return None
-        return b"".join(merge.merge_lines())
-
     def _merge(self, record: StepRecord, path: str, left: Object, found: Object, wanted: Object) -> None:
         assert isinstance(left, RegularFile)
         assert isinstance(found, RegularFile)
         assert isinstance(wanted, RegularFile)
-        merged = self._merged(self._three_texts(record, left, wanted))
+        merged = merge(*self._three_texts(record, left, wanted))
         assert merged is not None
         metadata = wanted.metadata if found.metadata == left.metadata else found.metadata
         self._add(
@@ -593,8 +633,11 @@ class _UndoPlanner:
 
     # ---- reactions ------------------------------------------------------------------------------------------------
 
-    def react(self, records: Sequence[StepRecord], owed: Iterable[tuple[Reaction, str]]) -> None:
-        """Plan reactions once each, in forward order, after the objects are back; only where something was put back."""
+    def react(self, records: Sequence[StepRecord], owed: Iterable[tuple[Reaction, str, str]]) -> None:
+        """Plan reactions once each, in forward order, after the objects are back; only where something was put back.
+
+        What was owed before is paid whatever is put back.
+        """
         by_reaction: dict[Reaction, tuple[str, list[int], str, int]] = {}
         for record in sorted(records, key=lambda one: one.number):
             if not _is_reaction(record):
@@ -603,17 +646,26 @@ class _UndoPlanner:
                 new for cause in record.known.cause.steps for new in self._taken_back.get((record.run, cause), ())
             ]
             self._collect(by_reaction, record, causes)
-        for reaction, component in owed:
+        debts: dict[Reaction, tuple[str, str]] = {}
+        undone = {record.run for record in records}
+        for reaction, component, run in owed:
             numbers = [number for numbers in self._taken_back.values() for number in numbers]
-            if numbers and reaction not in by_reaction:
+            if run in undone and numbers and reaction not in by_reaction:
                 by_reaction[reaction] = (component, numbers, "", 0)
+            debts.setdefault(reaction, (component, run))
         if self._unread:
             self._reload_units(self._steps[self._unread[0] - 1].component)
         # a service manager reads its files before it is told anything about a unit
         ordered = sorted(by_reaction.items(), key=lambda one: not isinstance(one[0], ReactDaemonReload))
         for reaction, (component, causes, run, number) in ordered:
             if causes and not self._is_reloaded(reaction, causes):
-                self._append_reaction(reaction, component, causes, run, number)
+                self._append_reaction(
+                    reaction, component, Cause("reaction", "", tuple(sorted(set(causes))), run, number)
+                )
+        planned = [step.change for step in self._steps]
+        for reaction, (component, run) in debts.items():
+            if reaction not in planned:
+                self._append_reaction(reaction, component, Cause("owed", f"owed since run {run}", (), run))
 
     def _is_reloaded(self, reaction: Reaction, causes: Sequence[int]) -> bool:
         """Whether `reaction` is to read unit files that are read already, after the steps numbered `causes`."""
@@ -632,7 +684,7 @@ class _UndoPlanner:
             entry = by_reaction.setdefault(change, (record.component, [], record.run, record.number))
             entry[1].extend(causes)
 
-    def _append_reaction(self, reaction: Reaction, component: str, causes: list[int], run: str, number: int) -> None:
+    def _append_reaction(self, reaction: Reaction, component: str, cause: Cause) -> None:
         self._steps.append(
             Step(
                 number=len(self._steps) + 1,
@@ -640,7 +692,7 @@ class _UndoPlanner:
                 task="",
                 change=reaction,
                 description=describe(reaction),
-                cause=Cause("reaction", "", tuple(sorted(set(causes))), run, number),
+                cause=cause,
                 before=(),
                 after=(),
                 undo=Undo("command", describe_undo((reaction,)), (reaction,)),
@@ -649,10 +701,15 @@ class _UndoPlanner:
             )
         )
 
-    def finished(self, profile: str, facts: Mapping[str, str], secret_key: bytes) -> UndoPlan:
+    def finished(self, profile: str, facts: Mapping[str, str], secret_key: bytes, itself: Itself) -> UndoPlan:
         """Return all that was planned."""
         steps = tuple(self._steps)
-        unknown = sum(1 for step in steps if step.certain == "unknown")
+        changed = itself.changed_by(steps, self._overlay.base, self._overlay.where)
+        if changed:
+            self._notes.append(changes_itself(changed))
+        unknown = [step for step in steps if step.certain == "unknown"]
+        reduced = [f"step {step.number}, {step.description}: {OFFLINE}" for step in steps if OFFLINE in step.because]
+        reduced += [f"step {step.number} is unknown until run: {step.because[0]}" for step in unknown]
         plan = Plan(
             format=1,
             tool=__version__,
@@ -660,11 +717,12 @@ class _UndoPlanner:
             stage=1,
             steps=steps,
             components={},
-            coverage=Coverage(len(steps), len(steps) - unknown),
+            coverage=Coverage(len(steps), len(steps) - len(unknown), tuple(reduced)),
             digests=digests(steps, facts, secret_key),
             notes=tuple(self._notes),
+            itself=changed,
         )
-        return UndoPlan(plan, tuple(self._conflicts), tuple(self._stays), tuple(self._notes))
+        return UndoPlan(plan, tuple(self._conflicts), tuple(self._stays), tuple(self._notes), self._overlay)
 
 
 def _left_below(path: str, records: Sequence[StepRecord]) -> dict[str, Object]:

@@ -548,10 +548,13 @@ def _write_in_place(descriptor: int, path: str, content: Iterable[bytes], wanted
     if metadata(found, attributes(descriptor)) != msgspec.structs.replace(wanted, mtime_ns=found.st_mtime_ns):
         os.ftruncate(descriptor, 0)
         give(descriptor, msgspec.structs.replace(wanted, mtime_ns=0), os.fstat(descriptor))
+    overwritten = os.fstat(descriptor).st_size
     digest = sha256()
     size = 0
     for piece in content:
-        _write_all(descriptor, piece, size)
+        # only where nothing was are zeros left out
+        write = _write_all if size < overwritten else _write_sparsely
+        write(descriptor, piece, size)
         digest.update(piece)
         size += len(piece)
     os.ftruncate(descriptor, size)

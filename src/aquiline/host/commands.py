@@ -24,7 +24,6 @@ from aquiline.host.protocol import Command, Completed
 from aquiline.host.walk import Walk
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_KEPT = 64 * 1024
 #: Seconds between SIGTERM and SIGKILL.
 _GRACE = 1.0
 #: Seconds between looks at the process where the kernel has no pidfd (before 5.3).
@@ -104,20 +103,21 @@ def _is_program(path: str, walk: Walk) -> bool:
 class _Output:
     """The first and the last bytes of what a pipe brought."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
         self._head = bytearray()
         self._tail = bytearray()
         self._left_out = 0
 
     def add(self, data: bytes) -> None:
-        room = _KEPT - len(self._head)
+        room = self._keep - len(self._head)
         self._head += data[:room]
         self._tail += data[room:] if room < len(data) else b""
-        if len(self._tail) > 2 * _KEPT:
+        if len(self._tail) > 2 * self._keep:
             self._shorten()
 
     def _shorten(self) -> None:
-        surplus = max(0, len(self._tail) - _KEPT)
+        surplus = max(0, len(self._tail) - self._keep)
         self._left_out += surplus
         del self._tail[:surplus]
 
@@ -132,7 +132,7 @@ def _attend(process: subprocess.Popen[bytes], command: Command) -> Completed:
     pipes = [pipe for pipe in (process.stdin, process.stdout, process.stderr) if pipe is not None]
     for pipe in pipes:
         os.set_blocking(pipe.fileno(), False)
-    outputs = {pipe.fileno(): _Output() for pipe in pipes[1:]}
+    outputs = {pipe.fileno(): _Output(command.keep) for pipe in pipes[1:]}
     deadline = time.monotonic() + command.timeout if command.timeout else None
     try:
         timed_out = _talk(process, memoryview(command.stdin), outputs, deadline)

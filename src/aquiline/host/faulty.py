@@ -26,7 +26,18 @@ from aquiline.host.objects import (
     Status,
     sha256,
 )
-from aquiline.host.protocol import Accounts, Command, Completed, Entry, Host, Packages, Staged, Units, UnitState
+from aquiline.host.protocol import (
+    Accounts,
+    Command,
+    Completed,
+    Entry,
+    Host,
+    Packages,
+    Protection,
+    Staged,
+    Units,
+    UnitState,
+)  # fmt: skip
 
 
 class Died(BaseException):
@@ -89,6 +100,9 @@ class FaultyHost:
 
     def status(self, path: str) -> Status | None:
         return self._alive.status(path)
+
+    def protection(self, path: str) -> Protection:
+        return self._alive.protection(path)
 
     def observe(self, path: str) -> FileObject:
         return self._alive.observe(path)
@@ -287,8 +301,11 @@ class _FaultyPackages:
     def lacking(self, wanted: Collection[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         return self._base.lacking(wanted)
 
-    def contents(self, name: str, version: str) -> tuple[str, ...] | None:
-        return self._base.contents(name, version)
+    def contents(self, wanted: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[str, ...] | None]:
+        return self._base.contents(wanted)
+
+    def owners(self, paths: Collection[str]) -> tuple[str, ...]:
+        return self._base.owners(paths)
 
     def configuration(self, names: Collection[str]) -> tuple[str, ...]:
         return self._base.configuration(names)

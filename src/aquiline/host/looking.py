@@ -31,7 +31,8 @@ from aquiline.host.objects import (
     Status,
     Symlink,
 )
-from aquiline.host.refusals import refused
+from aquiline.host.protocol import Protection
+from aquiline.host.refusals import protection, refused
 from aquiline.host.walk import Walk
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -92,7 +93,16 @@ class Looking:
             size=found.st_size,
             links=found.st_nlink,
             inode=(found.st_dev, found.st_ino),
+            stored=found.st_blocks * 512,  # stat(3type): its unit is 512 bytes whatever a block is
         )
+
+    def protection(self, path: str) -> Protection:
+        try:
+            return protection(*self._walk.parent(path))
+        except _NOTHING_THERE:
+            return ""
+        except OSError as error:
+            raise refused(error, path, "look at it") from error
 
     def observe(self, path: str) -> FileObject:
         found = self._observe_in_kept_directory(path)
@@ -258,7 +268,7 @@ def unopened(descriptor: int) -> str:
     return f"/proc/self/fd/{descriptor}"
 
 
-def open_quietly(name: str, at: int, flags: int = 0) -> int:
+def open_quietly(name: str, at: int | None = None, flags: int = 0) -> int:
     """Open for reading; without moving the access time where that is permitted."""
     try:
         return os.open(name, _OPEN_QUIETLY | flags, dir_fd=at)

@@ -124,6 +124,8 @@ class Enablement(msgspec.Struct, frozen=True, omit_defaults=True):
     units: tuple[str, ...]
     #: Every link to one of `units`, in the folders where links enable; all others of theirs are not to be there.
     links: tuple[At, ...] = ()
+    #: Folders of links that are not there: one that was made for a link goes again once it is empty.
+    absent_folders: tuple[str, ...] = ()
 
 
 def file_object(at: At) -> FileObject:
@@ -145,6 +147,8 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     links: int
     #: Identity of the inode while it lives: (device, inode number).
     inode: tuple[int, int]
+    #: Bytes that its content takes on its file system: fewer than `size` where it has holes.
+    stored: int
 
 
 def sha256(data: bytes) -> str:

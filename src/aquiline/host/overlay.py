@@ -33,12 +33,12 @@ class Overlay(Tree):
         super().__init__(base, root=Inode("directory", found.inode, origin=""))
         #: What reads go through to, and where planning runs its probes.
         self.base = base
-        #: Told of every read: a path without links and dots, ``unit:NAME`` or ``packages``.
+        #: Told of every read: a path without links and dots, ``unit:``, ``user:`` or ``group:`` and name, ``packages``.
         self.on_read: Callable[[str], None] | None = None
         self._tainted: dict[str, str] = {}
         #: Directories that hold something tainted: their names are not known either.
         self._uncertain: dict[str, str] = {}
-        self._accounts = _OverlayAccounts(self)
+        self._accounts = _OverlayAccounts(self, self._recorded)
         self._units = _OverlayUnits(self, self._undone, self._recorded)
         self._packages = _OverlayPackages(base, self._undone, self._recorded)
 
@@ -90,6 +90,10 @@ class Overlay(Tree):
         for name in names:
             self._undone.assign(self._units.tainted, name, because)
 
+    def taint_missing_units(self, because: str) -> None:
+        """From now on raise `UnknownUntilRun` for units that are not there: what is pending may bring any."""
+        self._undone.assign(self._units.may_come, "", because)
+
     def taint_packages(self, names: Iterable[str], because: str) -> None:
         """From now on raise `UnknownUntilRun` for what is installed: the whole set, for dependencies come along."""
         for name in names:
@@ -139,8 +143,9 @@ class Overlay(Tree):
 class _OverlayAccounts:
     """Accounts as the would-be ``/etc/passwd`` and ``/etc/group`` have them; the base's where these are unchanged."""
 
-    def __init__(self, overlay: Overlay) -> None:
+    def __init__(self, overlay: Overlay, recorded: Callable[[str], None]) -> None:
         self._overlay = overlay
+        self._recorded = recorded
         #: By path: the object that was parsed, and what it held.
         self._parsed: dict[str, tuple[FileObject, dict[str, int]]] = {}
         self._databases = Databases(overlay)
@@ -161,10 +166,16 @@ class _OverlayAccounts:
         self._databases.is_now(database, changed)
 
     def uid(self, user: str | int) -> int:
-        return user if isinstance(user, int) else self._number("/etc/passwd", user, self._overlay.base.accounts.uid)
+        if isinstance(user, int):
+            return user
+        self._recorded(f"user:{user}")
+        return self._number("/etc/passwd", user, self._overlay.base.accounts.uid)
 
     def gid(self, group: str | int) -> int:
-        return group if isinstance(group, int) else self._number("/etc/group", group, self._overlay.base.accounts.gid)
+        if isinstance(group, int):
+            return group
+        self._recorded(f"group:{group}")
+        return self._number("/etc/group", group, self._overlay.base.accounts.gid)
 
     def _number(self, path: str, name: str, in_base: Callable[[str], int]) -> int:
         would_be = self._overlay.would_be(path)
@@ -202,6 +213,8 @@ class _OverlayUnits:
         self._recorded = recorded
         self._states: dict[str, UnitState] = {}
         self.tainted: dict[str, str] = {}
+        #: What may bring units that are not there, under no name.
+        self.may_come: dict[str, str] = {}
         self.reactions: list[tuple[str, str]] = []
 
     def state(self, unit: str) -> UnitState:
@@ -222,6 +235,8 @@ class _OverlayUnits:
             self._known[unit] = self._overlay.base.units.state(unit)
         known = self._known[unit]
         if not self._overlay.writes_unit(unit):
+            for because in self.may_come.values() if not known.exists else ():
+                raise UnknownUntilRun(unit, because=because)
             return known
         name = unitfiles.real_name(self._overlay, unit)
         enabled = unitfiles.state(self._overlay, name)
@@ -297,18 +312,14 @@ class _OverlayPackages:
         asked = {name: version or (now[name].version if name in now else "") for name, version in install.items()}
         wanted = {name: version for name, version in {**pending, **asked}.items() if name not in remove}
         outcome = self._base.packages.simulate(wanted, {*(gone - wanted.keys()), *remove})
-        return {
-            name: self._marked(name, one, install) for name, one in outcome.items() if not _is_same(now.get(name), one)
-        }
+        return {name: self._marked(name, one) for name, one in outcome.items() if not _is_same(now.get(name), one)}
 
-    def _marked(self, name: str, one: Package | Absent, install: Mapping[str, str]) -> Package | Absent:
-        """Return `one` with the marks that it has already, or that being asked for gives it."""
-        if isinstance(one, Absent) or not one.version:
-            return one
+    def _marked(self, name: str, one: Package | Absent) -> Package | Absent:
+        """Return `one` with the marks that it has already, pending ones too; what is new has those of the base."""
         now = self.installed().get(name)
-        is_new = now is None or not now.version
-        auto = name not in install if is_new or now is None else now.auto
-        return msgspec.structs.replace(one, auto=auto, hold=now is not None and now.hold)
+        if isinstance(one, Absent) or not one.version or now is None or not now.version:
+            return one
+        return msgspec.structs.replace(one, auto=now.auto, hold=now.hold or one.hold)
 
     def lacking(self, wanted: Collection[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         return self._base.packages.lacking(wanted)
@@ -316,8 +327,12 @@ class _OverlayPackages:
     def fetch(self, wanted: Collection[tuple[str, str]]) -> None:
         """Do nothing: what would be kept changes nothing that anybody sees."""
 
-    def contents(self, name: str, version: str) -> tuple[str, ...] | None:
-        return self._base.packages.contents(name, version)
+    def contents(self, wanted: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[str, ...] | None]:
+        return self._base.packages.contents(wanted)
+
+    def owners(self, paths: Collection[str]) -> tuple[str, ...]:
+        """Return what the base says: who owns what is there now."""
+        return self._base.packages.owners(paths)
 
     def configuration(self, names: Collection[str]) -> tuple[str, ...]:
         return self._base.packages.configuration(names)

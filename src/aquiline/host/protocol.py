@@ -16,7 +16,7 @@ promised to survive a power cut before `sync` and `sync_directories` returned.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -33,6 +33,8 @@ class Command(msgspec.Struct, frozen=True, omit_defaults=True):
     environment: Mapping[str, str] = {}
     #: Seconds until its process group is killed; 0 is no limit.
     timeout: float = 300.0
+    #: Bytes kept of each end of what it prints, errors apart; what is between them is left out.
+    keep: int = 64 * 1024
 
 
 class Completed(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,6 +70,9 @@ class UnitState(msgspec.Struct, frozen=True, omit_defaults=True):
     active: str
     #: It runs to its end and is inactive after that: oneshot without RemainAfterExit.
     runs_once: bool = False
+    #: Units that stop when it is stopped, for they require it, are bound to it or are part of it; of these alone, not
+    #: of those that stop with them. Empty where nothing runs.
+    stops: tuple[str, ...] = ()
 
 
 class Units(Protocol):
@@ -133,8 +138,15 @@ class Packages(Protocol):
         """Keep the files of these names and versions, durably, for undo and redo; raise `HostError` where it cannot."""
         ...
 
-    def contents(self, name: str, version: str) -> tuple[str, ...] | None:
-        """Return the paths, directories too, that a package brings; None where nobody can tell without fetching it."""
+    def contents(self, wanted: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[str, ...] | None]:
+        """Return for each name and version the paths, directories too, that the package brings.
+
+        None where nobody can tell without fetching it. All are asked of the package manager at once.
+        """
+        ...
+
+    def owners(self, paths: Collection[str]) -> tuple[str, ...]:
+        """Return the sorted names of the installed packages that brought what stands at these paths."""
         ...
 
     def configuration(self, names: Collection[str]) -> tuple[str, ...]:
@@ -198,6 +210,10 @@ class Accounts(Protocol):
         ...
 
 
+Protection = Literal["", "immutable", "append-only"]
+"""What ``chattr`` forbids: nothing, ``+i``, ``+a``."""
+
+
 class Reading(Protocol):
     """What planning may do to a host: look. Links in parent directories are followed under the rule of D14."""
 
@@ -226,6 +242,13 @@ class Reading(Protocol):
         """Return what stands at `path` itself, content digest and extended attributes included.
 
         MUST NOT change the atime of what it reads. A missing parent, or one that is no directory, is `Absent`.
+        """
+        ...
+
+    def protection(self, path: str) -> Protection:
+        """Return the flag that keeps even root from changing what stands at `path` itself; empty where none does.
+
+        Only regular files and directories have one; of a directory it is its names that are kept as they are.
         """
         ...
 

@@ -1,7 +1,7 @@
 """The real host: any root directory of this machine.
 
 Its rooms: `walk` finds directories, `looking` reads objects, `changing` changes them, `attributes` is owner, mode,
-times and extended attributes, `commands` runs programs, `accounts` and `services` are users, groups, units, packages.
+times and extended attributes, `commands` runs programs; `accounts`, `systemd` and `packages` are what their names say.
 
 It does not promise that nobody else changes the root at the same time: only that whoever does so cannot make it act
 outside the directories they own (DESIGN D14). One thread at a time.
@@ -10,7 +10,7 @@ outside the directories they own (DESIGN D14). One thread at a time.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,9 +29,8 @@ class RealHost(Keeping):
 
     Use it as a context manager, or `close` it: it keeps descriptors of recent directories, which hold their file
     systems busy (`forget_directories` lets go of them). Effects on network file systems and automount points raise
-    `HostError` unless `allow_network_filesystems`. Inodes are kept in the folder `kept`, files of
-    packages in `packages`. Raise `HostError` where `root`
-    is no directory.
+    `HostError` unless `allow_network_filesystems`. Inodes are kept in the folder `kept`, files of packages in
+    `packages`. `say` is told, a line each, whom is waited for. Raise `HostError` where `root` is no directory.
     """
 
     def __init__(
@@ -41,6 +40,7 @@ class RealHost(Keeping):
         kept: Path | None = None,
         packages: Path | None = None,
         allow_network_filesystems: bool = False,
+        say: Callable[[str], None] = lambda _line: None,
     ) -> None:
         super().__init__(root, kept=kept, allow_network_filesystems=allow_network_filesystems)
         self._root = os.path.abspath(root)
@@ -49,7 +49,7 @@ class RealHost(Keeping):
             self._labels = PolicyLabels()
         self._accounts = RootAccounts(self, self._accounts_locked)
         self._units = RootUnits(self)
-        self._packages = RootPackages(self, str(packages) if packages is not None else "")
+        self._packages = RootPackages(self, str(packages) if packages is not None else "", say)
 
     @property
     def root(self) -> str:

@@ -8,6 +8,7 @@ import fcntl
 import os
 
 from aquiline.errors import HostError
+from aquiline.host.protocol import Protection
 
 # FS_IOC_GETFLAGS of linux/fs.h: _IOR('f', 1, long)
 _GET_FLAGS = 0x80086601
@@ -54,10 +55,10 @@ def refused(error: OSError, path: str, doing: str, *, at: int = -1, name: str = 
     """
     code = error.errno or 0
     if code == errno.EPERM and at >= 0:
-        protected = _protection(at, name)
-        if protected:
+        flag = _protection(at, name)
+        if flag:
             return HostError(
-                f"cannot {doing}: {protected}", path=path, hint="take the flag away with `chattr`, if it may go"
+                f"cannot {doing}: {flag}", path=path, hint="take the flag away with `chattr`, if it may go"
             )
     if code == errno.ENOENT and str(error.filename).startswith("/proc/self/fd/"):
         code = errno.ENOSYS  # it is /proc that is not there: the descriptor is open
@@ -70,13 +71,22 @@ def is_append_only(directory: int) -> bool:
     return bool(_flags(directory, ".") & _APPEND_ONLY)
 
 
+def protection(at: int, name: str) -> Protection:
+    """Return the flag of what stands at `name` that keeps even root from changing it; empty where none does."""
+    flags = _flags(at, name)
+    return "immutable" if flags & _IMMUTABLE else "append-only" if flags & _APPEND_ONLY else ""
+
+
+def protected(found: Protection) -> str:
+    """Return what such a flag means, in words."""
+    return f"is {found} (chattr +{found[0]})"
+
+
 def _protection(at: int, name: str) -> str:
     for target, whose in ((name, ""), (".", "its directory ")):
-        flags = _flags(at, target)
-        if flags & _IMMUTABLE:
-            return f"{whose}is immutable (chattr +i)"
-        if flags & _APPEND_ONLY:
-            return f"{whose}is append-only (chattr +a)"
+        found = protection(at, target)
+        if found:
+            return whose + protected(found)
     return ""
 
 

@@ -312,6 +312,8 @@ class SimulatedPackages:
         #: By name, in any order.
         self.offered = dict(offered or {})
         #: Names and versions that were fetched.
+        #: Names of packages of which nobody can tell what they bring.
+        self.unlisted: set[str] = set()
         self.kept: set[tuple[str, str]] = set()
         self.manager = ""
 
@@ -387,9 +389,21 @@ class SimulatedPackages:
             raise HostError(f"cannot be fetched: {', '.join(' '.join(one) for one in lost)}")
         self.kept.update(wanted)
 
-    def contents(self, name: str, version: str) -> tuple[str, ...] | None:
+    def contents(self, wanted: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[str, ...] | None]:
+        return {one: self._contents(*one) for one in wanted}
+
+    def _contents(self, name: str, version: str) -> tuple[str, ...] | None:
+        if name in self.unlisted:
+            return None
         is_offered = name not in self.offered or any(one.version == version for one in self.offered[name])
         return tuple(path for path, _ in self._offer(name, version).files) if is_offered else None
+
+    def owners(self, paths: Collection[str]) -> tuple[str, ...]:
+        return tuple(
+            name
+            for name, found in sorted(self._installed.items())
+            if found.version and any(path in paths for path, _ in self._offer(name, found.version).files)
+        )
 
     def configuration(self, names: Collection[str]) -> tuple[str, ...]:
         return tuple(

@@ -19,9 +19,11 @@ from aquiline.host.protocol import Command, Host, UnitState
 
 #: There if and only if systemd is the running service manager (sd_booted(3)).
 _RUNNING = "/run/systemd/system"
+#: Properties that name the units to which a stop is passed on (systemd.unit(5)).
+_STOPPING = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
 _PROPERTIES = (
     "Id", "LoadState", "UnitFileState", "ActiveState", "SubState", "Type", "RemainAfterExit", "Result",
-    "ConditionResult", "Job", "NRestarts", "SourcePath",
+    "ConditionResult", "Job", "NRestarts", "SourcePath", *_STOPPING,
 )  # fmt: skip
 #: Names of one call: far below what a command line may hold.
 _AT_ONCE = 500
@@ -88,6 +90,7 @@ class RootUnits:
             enabled=enabled or ("not-found" if shown["LoadState"] == "not-found" else "static"),
             active=active,
             runs_once=_runs_once(shown),
+            stops=tuple(sorted({name for key in _STOPPING for name in shown[key].split()})),
         )
 
     def _show(self, units: list[str]) -> dict[str, Shown]:

@@ -39,7 +39,7 @@ from aquiline.host.objects import (
     Symlink,
     sha256,
 )
-from aquiline.host.protocol import Reading, Staged
+from aquiline.host.protocol import Protection, Reading, Staged
 
 #: The content of a file: bytes, or a way to get them piece by piece when somebody asks, or None for no known content.
 Source = bytes | Callable[[], Iterator[bytes]] | None
@@ -151,6 +151,16 @@ class Tree:
                 return found
         inode = self._child(directory, name)
         return None if inode is None else self._status(inode)
+
+    def protection(self, path: str) -> Protection:
+        place = self._look(path)
+        if place is None or self._base is None:
+            return ""
+        directory, name, _ = place
+        if name in directory.entries:
+            inode = directory.entries[name]
+            return "" if inode is None or inode.origin is None else self._base.protection(inode.origin or "/")
+        return "" if directory.origin is None else self._base.protection(f"{directory.origin}/{name}")
 
     def observe(self, path: str) -> FileObject:
         place = self._look(path)
@@ -554,6 +564,7 @@ class Tree:
             size=_size(found_object),
             links=2 if inode.type == "directory" else inode.links,
             inode=inode.identity,
+            stored=_size(found_object),
         )
 
     def _content(self, source: Source, origin: str | None, path: str) -> Iterator[bytes]:

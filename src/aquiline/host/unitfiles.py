@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from aquiline.host.objects import Absent, At, Directory, RegularFile, Symlink
+from aquiline.host.objects import Absent, At, Directory, Enablement, RegularFile, Symlink
 from aquiline.host.protocol import Reading
 
 PERSISTENT, RUNTIME = "/etc/systemd/system", "/run/systemd/system"
@@ -172,6 +172,22 @@ def links(host: Reading, units: Iterable[str]) -> tuple[At, ...]:
         paths = (f"{folder}/{name}" for name in host.names(folder) if _script_of(name) in scripts)
         found += [At(path, at) for path in paths if isinstance(at := host.observe(path), Symlink)]
     return tuple(sorted(found, key=lambda at: at.path))
+
+
+def is_as(host: Reading, wanted: Enablement) -> bool:
+    """Return whether the units of `wanted` have exactly its links, and no folder stands empty that was not there."""
+    return links(host, wanted.units) == wanted.links and not any(is_spare(host, one) for one in wanted.absent_folders)
+
+
+def is_spare(host: Reading, folder: str) -> bool:
+    """Return whether a folder of links is there, and empty: systemctl removes it with the last link in it."""
+    return folder.endswith(FOLDERS) and host.status(folder) is not None and not host.names(folder)
+
+
+def folders_of(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the folders that are there for links alone, of those that links at `paths` are in."""
+    found = {posixpath.dirname(path) for path in paths}
+    return tuple(sorted(folder for folder in found if folder.endswith(FOLDERS)))
 
 
 def folders(host: Reading) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from aquiline.errors import HostError
 from aquiline.host import unitfiles
@@ -17,7 +17,26 @@ def restore(host: Host, wanted: Enablement) -> bool:
     """Make the links of the units of `wanted` exactly those that it names; return whether any was not so."""
     by_path = {at.path: at.object for at in wanted.links}
     surplus = [at.path for at in unitfiles.links(host, wanted.units) if at.path not in by_path]
-    return _change(host, surplus, {path: link for path, link in by_path.items() if isinstance(link, Symlink)})
+    changed = _change(host, surplus, {path: link for path, link in by_path.items() if isinstance(link, Symlink)})
+    return remove_spare(host, wanted.absent_folders) or changed
+
+
+def remove_spare(host: Host, folders: Iterable[str]) -> bool:
+    """Remove those of these folders of links that are empty, durably, as systemctl does; return whether any was."""
+    spare = [folder for folder in folders if unitfiles.is_spare(host, folder)]
+    for folder in spare:
+        host.remove(folder)
+    host.sync_directories(sorted({posixpath.dirname(folder) for folder in spare}))
+    return bool(spare)
+
+
+def discard(host: Host) -> None:
+    """Remove what was left half-built, wherever links and their folders are made."""
+    above = {posixpath.dirname(folder) for folder in unitfiles.CONFIGURED}
+    above |= {posixpath.dirname(folder) for folder in above}
+    for folder in (*sorted(above), *unitfiles.folders(host)):
+        if host.status(folder) is not None:
+            host.discard(f"{folder}/link", _LABEL)
 
 
 def enable(host: Host, unit: str) -> None:
@@ -63,9 +82,7 @@ def _change(host: Host, surplus: Collection[str], wanted: Mapping[str, Symlink])
             _make_folders(host, posixpath.dirname(path))
             host.publish(host.stage(path, link, None, _LABEL))
     folders = {posixpath.dirname(path) for path in (*surplus, *wanted)}
-    for folder in folders:
-        if folder.endswith(unitfiles.FOLDERS) and not host.names(folder) and host.status(folder) is not None:
-            host.remove(folder)  # as systemctl disable does
+    remove_spare(host, folders)
     host.sync_directories(sorted(folders | {posixpath.dirname(folder) for folder in folders}))
     return changed
 

@@ -7,7 +7,8 @@ Theory of operation:
 2. `PreimageStore.sync` makes all new ones durable: fsync of each in a few threads (most find their data already on its
    way, and one commit of the file system's journal serves many), then rename, then fsync of the folders, once each.
 3. So whatever stands under a digest's name was durable before it got that name: a file of the right size is the right
-   file, short of a damaged disk, which `verify` finds.
+   file, short of a damaged disk, which `verify` finds. Its name need not be durable yet, where a kill came before the
+   folder's fsync: who finds content there that is to be kept syncs its folder, once.
 
 Memory does not grow with the size of a file; holes stay holes.
 """
@@ -59,6 +60,9 @@ class PreimageStore:
         self._counter = 0
         #: Folders of published content that are known to be there.
         self._made: set[str] = set()
+        #: Folders in which content stood already that is to be kept, and those whose names are known to be durable.
+        self._found: set[str] = set()
+        self._durable: set[str] = set()
 
     def path(self, sha256: str) -> Path:
         """Return where content of this digest lies, or would lie."""
@@ -67,6 +71,10 @@ class PreimageStore:
     def has(self, sha256: str) -> bool:
         """Return whether there is content of this digest; its bytes are not looked at."""
         return sha256 in self._pending or os.path.exists(self._place(sha256))
+
+    def stored_bytes(self, sha256: str) -> int:
+        """Return the bytes that the content of this digest takes on disk: fewer than its size where it has holes."""
+        return os.stat(self._pending.get(sha256) or self._place(sha256)).st_blocks * 512
 
     def keep(self, chunks: Iterable[bytes]) -> Kept:
         """Store content, given piece by piece; raises `HostError` where it cannot be written."""
@@ -84,13 +92,15 @@ class PreimageStore:
     def sync(self) -> None:
         """Make all that was kept durable. A failure is never retried: the content is dropped and the error raised."""
         pending, self._pending = self._pending, {}
-        if not pending:
+        found = self._found - self._durable
+        if not pending and not found:
             return
         try:
             with ThreadPoolExecutor(_THREADS) as threads:
                 _make_durable(list(pending.values()), threads)
-                folders = {self._publish(digest, temporary) for digest, temporary in pending.items()}
+                folders = found | {self._publish(digest, temporary) for digest, temporary in pending.items()}
                 _make_durable([str(self._folder), *folders], threads)
+                self._durable |= folders
         except OSError as error:
             for temporary in pending.values():
                 Path(temporary).unlink(missing_ok=True)
@@ -158,10 +168,14 @@ class PreimageStore:
     def _already(self, kept: Kept) -> bool:
         if kept.sha256 in self._pending:
             return True
+        place = self._place(kept.sha256)
         try:
-            return os.stat(self._place(kept.sha256)).st_size == kept.size
+            is_there = os.stat(place).st_size == kept.size
         except FileNotFoundError:
             return False
+        if is_there:
+            self._found.add(place.rpartition("/")[0])
+        return is_there
 
     def _publish(self, digest: str, temporary: str) -> str:
         place = self._place(digest)

@@ -47,6 +47,8 @@ class RunHeader(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     confirm_within: float = 0.0
     #: Steps without an undo were allowed: finishing it after a crash may do them too.
     allow_irreversible: bool = False
+    #: The generation of the target that it was begun for; 0 where nobody but a person asked for it.
+    generation: int = 0
 
 
 class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -85,6 +87,8 @@ class StageRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     coverage: Coverage
     digests: Digests
     notes: tuple[str, ...] = ()
+    #: What its steps change of the program that made them (D16).
+    itself: tuple[str, ...] = ()
 
 
 class StepName(msgspec.Struct, frozen=True, order=True):

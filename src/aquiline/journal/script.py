@@ -36,7 +36,7 @@ from aquiline.changes.kinds import (
     WriteFile,
 )
 from aquiline.changes.perform import keeps_inode
-from aquiline.changes.steps import Step
+from aquiline.changes.steps import Step, UndoOrder
 from aquiline.errors import HostError
 from aquiline.host.naming import is_path
 from aquiline.host.objects import (
@@ -55,7 +55,8 @@ from aquiline.host.objects import (
 from aquiline.journal import shell
 from aquiline.journal.state import StateDirectory, make_durable
 
-_PROGRAM = Path(__file__).with_name("undo.sh")
+#: Read now: a run may replace or remove it before its undo, in the same process, needs it (D16).
+_PROGRAM = Path(__file__).with_name("undo.sh").read_text("utf-8")
 _END = re.compile(rb"^#end ([0-9]+) ([0-9a-f]{64})\n", re.MULTILINE)
 _START = '{ aq_main "$@"; exit $?; }'
 _REACTIONS = (ReactUnit, ReactSignal, ReactDaemonReload, ReactCommand)
@@ -77,7 +78,7 @@ class UndoScript:
         self._chunks = 0
         self._parents = 0
         # Read now: the program may be upgraded while the run goes on (D16).
-        self._program = _PROGRAM.read_text()
+        self._program = _PROGRAM
         if self.path.exists():
             self._drop_torn_tail()
 
@@ -96,14 +97,6 @@ class UndoScript:
         """Say that all steps appended so far were concluded, but for those `in_doubt`."""
         listed = list(in_doubt)
         self._append(_open(listed, listed))
-
-    def taken_back(self, steps: Iterable[int]) -> None:
-        """Say that these steps were taken back by other means, so that the script runs no command of theirs again."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        with os.fdopen(os.open(self.path.with_suffix(".done"), flags, 0o600), "a") as file:
-            file.writelines(f"{step}\n" for step in steps)
-            file.flush()
-            os.fsync(file.fileno())
 
     def text(self) -> str:
         """Return the script as it is; raises `HostError` where there is none."""
@@ -184,7 +177,12 @@ class UndoScript:
             text.lines.append("aq_taken_back")
         text.lines.append("}")
         named = shell.quoted(f"{number} ({step.undo_order}): {description}")
-        return [*asked, *text.lines, f"l_{number}() {{ aq_say {named}; }}", f"aq_step {number} {step.undo_order}"]
+        return [
+            *asked,
+            *text.lines,
+            f"l_{number}() {{ aq_say {named}; }}",
+            _listed(step, step.undo_order, step.undo.changes),
+        ]
 
     def _gate(self, text: shell.Text, step: Step) -> list[str]:
         """Add what decides whether the step is to be taken back; return a function that this needs."""
@@ -211,6 +209,9 @@ class UndoScript:
         if isinstance(step.change, SetUnit):
             units = (at.object for at in (step.after[0], step.before[0]))
             words = [word for unit in units if isinstance(unit, Unit) for word in (unit.enabled, unit.active)]
+            for back in step.undo.changes:
+                if isinstance(back, SetUnit) and back.restores is not None:
+                    shell.look_at_links(text, back.restores)
             text.call("aq_unit_guard", step.change.unit, *words)
             text.lines.append("aq_decide || return 0")
             return []
@@ -277,8 +278,7 @@ def forward_script(state: StateDirectory, run: str, steps: Sequence[Step], root:
     place = shell.Text()
     place.lines.append(f"AQ_STATE={place.word(str(state.path))}")
     lines = [line for step in steps for line in _forward(step, shells)]
-    calls = [f"u_{step.number}" for step in steps]
-    body = "\n".join((*place.lines, *lines, *calls, "sync", '[ "$aq_failures" = 0 ] || exit 1', ""))
+    body = "\n".join((*place.lines, *lines, "aq_each $aq_after", "sync", '[ "$aq_failures" = 0 ] || exit 1', ""))
     return program.replace(f"Takes back run {run} of aquiline", f"Does run {run} of aquiline again", 1) + body
 
 
@@ -291,7 +291,17 @@ def _forward(step: Step, shells: Shells) -> list[str]:
     else:
         text.lines.append("aq_go || return 0")
         shell.do(text, step.change, {at.path: file_object(at) for at in step.after if is_path(at.path)}, shells.name)
-    return [*text.lines, "}"]
+    return [*text.lines, "}", _listed(step, "after", () if step.secret else (step.change,))]
+
+
+def _listed(step: Step, order: UndoOrder, changes: Sequence[Change]) -> str:
+    """Return the line that makes a function known; it says of what does nothing but set an entry in which database."""
+    match step.change, *changes:
+        case SetRecord() as done, SetRecord() as given if (done.database, done.name) == (given.database, given.name):
+            is_entry = step.undo.class_ != "irreversible"
+            return f"aq_step {step.number} {order}{f' {done.database}' if is_entry else ''}"
+        case _:
+            return f"aq_step {step.number} {order}"
 
 
 def _open(commands: Iterable[int], several_effects: Iterable[int]) -> list[str]:

@@ -280,6 +280,16 @@ def set_record(text: Text, change: SetRecord) -> None:
     text.call("aq_record", path, pattern, change.line or "", *place)
 
 
+def look_at_links(text: Text, was: Enablement) -> None:
+    """Add what compares the links of a unit with those that there were before."""
+    text.call("aq_unit_links", *was.units)
+    for at in was.links:
+        assert isinstance(at.object, Symlink)
+        text.call("aq_unit_has", at.path, at.object.target, at.object.metadata.uid, at.object.metadata.gid)
+    if was.absent_folders:
+        text.call("aq_unit_absent", *was.absent_folders)
+
+
 def _pattern(name: str) -> str:
     """Return a name as a basic regular expression."""
     return re.sub(r"[].*^$\\[]", r"\\\g<0>", name)
@@ -431,7 +441,8 @@ def _set_unit(text: Text, change: SetUnit) -> None:
     if change.restores is not None:
         _restore_links(text, change.restores)
     if change.active:
-        text.call("aq_unit_run", "start", change.unit)
+        for unit in (change.unit, *change.along):
+            text.call("aq_unit_run", "start", unit)
 
 
 def _restore_links(text: Text, wanted: Enablement) -> None:
@@ -440,6 +451,8 @@ def _restore_links(text: Text, wanted: Enablement) -> None:
         assert isinstance(at.object, Symlink)
         metadata = at.object.metadata
         text.call("aq_unit_link", at.path, at.object.target, metadata.uid, metadata.gid, time_word(metadata.mtime_ns))
+    if wanted.absent_folders:
+        text.call("aq_unit_spare", *wanted.absent_folders)
     text.lines.append("aq_unit_read_again")
 
 

@@ -181,7 +181,7 @@ class Lock:
 
     def _sign(self) -> None:
         holder = LockHolder(
-            purpose=self._purpose, pid=os.getpid(), user=_user(), since=time.time(), host=socket.gethostname()
+            purpose=self._purpose, pid=os.getpid(), user=current_user(), since=time.time(), host=socket.gethostname()
         )
         signature = encode(holder).encode() + b"\n"
         os.ftruncate(self._descriptor, 0)
@@ -194,7 +194,8 @@ class Lock:
             os.pwrite(self._descriptor, signature, 0)
 
 
-def _user() -> str:
+def current_user() -> str:
+    """Return the name of who runs this; the number where there is none."""
     # getpass looks at LOGNAME and the account database; in a bare container there may be neither.
     try:
         return getpass.getuser()

@@ -5,7 +5,8 @@
 #   --force     restore also what somebody changed since, and undo commands that may not have run
 #   --only N    take back step N and nothing else; may be given several times
 #
-# Needs a POSIX shell, coreutils, grep and sed, and the folder this file lies in; not aquiline, not Python, no network.
+# Needs a POSIX shell, coreutils, grep and sed (awk too, for entries of account databases) and the folder this file lies
+# in; not aquiline, not Python, no network.
 # It may be run at any time, also right after a crash, and again where it was interrupted.
 # The folder may be moved as a whole. AQUILINE_ROOT names another root directory than the one of the run.
 #
@@ -27,7 +28,7 @@ AQ_ROOT=${AQ_ROOT%/}
 aq_path=@PATH@
 aq_only='' aq_dry='' aq_force='' aq_list=''
 aq_conflicts=0 aq_failures=0 aq_reversed='' aq_after='' aq_times='' aq_doubtful='' aq_halfway='' aq_seen_keys=''
-aq_n=0 aq_quiet='' aq_top=''
+aq_n=0 aq_top=''
 
 aq_say() { printf '%s\n' "$*"; }
 
@@ -138,12 +139,12 @@ aq_go() {
         aq_say "step $aq_n: would: $aq_description"
         return 1
     fi
-    [ -n "$aq_quiet" ] || aq_say "step $aq_n: $aq_description"
+    aq_say "step $aq_n: $aq_description"
 }
 
 # aq_begin N DESCRIPTION
 aq_begin() {
-    aq_n=$1 aq_description=$2 aq_left='' aq_changed='' aq_unsafe='' aq_what=''
+    aq_n=$1 aq_description=$2 aq_left='' aq_changed='' aq_unsafe='' aq_what='' aq_links=0
 }
 
 # aq_command_decide PROBE: whether to take back a command. PROBE is a function that says whether it was done, or empty.
@@ -373,27 +374,23 @@ aq_time() {
 
 # ---- account databases ----
 
-# PATTERN is a basic regular expression for the beginning of an entry's line. The lock of the C library, which aquiline
-# itself takes, is out of a shell's reach; FILE.lock is what useradd, passwd and vipw wait for besides. Of the entries
-# nothing is said: they hold password hashes.
-
-# aq_record_look PATH PATTERN: sets aq_t, aq_at to the number of the entry's line, aq_seen to the line; empty: none.
-aq_record_look() {
-    aq_at='' aq_seen=''
-    aq_reach "$1" || return 1
-    [ -f "$aq_t" ] && [ ! -L "$aq_t" ] || return 0
-    aq_seen=$(grep -n -- "$2" "$aq_t" | head -n 1)
-    aq_at=${aq_seen%%:*} aq_seen=${aq_seen#*:}
-}
+# PATTERN is a basic regular expression for the beginning of an entry's line: ^NAME: with what is special escaped. The
+# lock of the C library, which aquiline itself takes, is out of a shell's reach; FILE.lock is what useradd, passwd and
+# vipw wait for besides. Of the entries nothing is said: they hold password hashes.
+#
+# A step that is nothing but an entry waits until all such steps that follow each other are known (aq_each). Then each
+# database is read once, its entries are looked at and changed one after the other, and it is replaced once: a process
+# for each of thousands of entries would take minutes.
 
 # aq_record_guard PATH PATTERN LEFT WAS: as aq_guard, for an entry; LEFT and WAS are empty where there was none.
 aq_record_guard() {
-    if ! aq_record_look "$1" "$2"; then
+    if ! aq_reach "$1"; then
         aq_unsafe=1
         aq_fail "a parent directory of $1 leads out of $AQ_ROOT"
         return 0
     fi
-    [ -n "$aq_dry" ] || rm -f -- "$aq_dir/.aq-accounts"
+    aq_seen=''
+    [ ! -f "$aq_t" ] || [ -L "$aq_t" ] || aq_seen=$(grep -- "$2" "$aq_t" | head -n 1)
     if [ "$aq_seen" = "$3" ]; then
         aq_left=1
     elif [ "$aq_seen" != "$4" ]; then
@@ -404,94 +401,236 @@ aq_record_guard() {
 
 # aq_record PATH PATTERN LINE AFTER BELOW UNENDED: sets the entry, or removes it where LINE is empty. A new one goes
 # below the entry that AFTER is a pattern of (empty: at the top; -: below all others), BELOW lines that are none between.
-aq_record() {
-    aq_record_look "$1" "$2" || { aq_fail "a parent directory of $1 leads out of $AQ_ROOT"; return 1; }
-    [ -f "$aq_t" ] && [ ! -L "$aq_t" ] || { aq_fail "$1: there is no such account database"; return 1; }
-    [ -n "$aq_at$3" ] || return 0
-    aq_stage "$1" || return 1
-    aq_record_lock "$1" || return 1
-    aq_cut=''
-    aq_total=$(aq_lines | wc -l)
-    if [ -n "$aq_at" ]; then
-        aq_above=$((aq_at - 1))
-        [ -z "$3" ] || [ "$aq_at" -lt "$aq_total" ] || [ -z "$(tail -c 1 -- "$aq_t")" ] || aq_cut=1
-        [ -n "$3" ] || [ "$aq_at" -lt "$aq_total" ] || aq_cut=$6
-        aq_rest=$((aq_at + 1))
-    else
-        aq_record_place "$4" "$5"
-        [ "$aq_above" -lt "$aq_total" ] || aq_cut=$6
-        aq_rest=$((aq_above + 1))
-    fi
-    if ! cp -T --attributes-only --preserve=all -- "$aq_t" "$aq_tmp" || ! aq_record_write "$3"; then
-        aq_drop "$1"
-        aq_record_unlock
-        return 1
-    fi
-    touch -- "$aq_tmp"
-    aq_publish "$1"
-    aq_published=$?
-    aq_record_unlock
-    return "$aq_published"
-}
+aq_record() { aq_edit "${1##*/}" said aq_one_edit "$@"; }
 
-# aq_record_write LINE: the new content into aq_tmp, keeping the inode with its owner, mode and attributes.
-aq_record_write() {
-    {
-        aq_lines | head -n "$aq_above"
-        [ -z "$1" ] || printf '%s\n' "$1"
-        aq_lines | tail -n "+$aq_rest"
-    } >"$aq_tmp" || return 1
-    [ -z "$aq_cut" ] || truncate -s -1 -- "$aq_tmp"
-}
-
-# aq_lines: the lines of aq_t, the last one ended.
-aq_lines() {
-    cat <"$aq_t"
-    [ -z "$(tail -c 1 -- "$aq_t")" ] || echo
-}
-
-# aq_record_place AFTER BELOW: sets aq_above to the number of lines that stay above a new entry.
-aq_record_place() {
-    aq_above=0
-    [ -n "$1" ] || { aq_record_below "$2"; return 0; }
-    [ "$1" = - ] || aq_above=$(aq_lines | grep -n -- "$1" | head -n 1)
-    aq_above=${aq_above%%:*}
-    case $aq_above in
-    0 | '')
-        aq_above=$(aq_lines | grep -n '^[+-]' | head -n 1)
-        aq_above=${aq_above%%:*}
-        if [ -n "$aq_above" ]; then aq_above=$((aq_above - 1)); else aq_above=$aq_total; fi
-        ;;
-    *) aq_record_below "$2" ;;
+# aq_edit DATABASES SAID COMMAND...: COMMAND prints edits of these databases; SAID is empty where each is still to be said.
+aq_edit() {
+    { aq_counts=$(aq_edit_all "$@" 3>&1 >&4); } 4>&1
+    case $aq_counts in
+    *' '*) aq_conflicts=$((aq_conflicts + ${aq_counts% *})) aq_failures=$((aq_failures + ${aq_counts#* })) ;;
+    *) aq_fail "the entries of $1" ;;
     esac
 }
 
-# aq_record_below BELOW: passes over as many lines, as long as they are no entries.
-aq_record_below() {
-    aq_more=$1
-    while [ "$aq_more" -gt 0 ] && [ "$aq_above" -lt "$aq_total" ]; do
-        aq_line=$(aq_lines | sed -n "$((aq_above + 1))p")
-        case $aq_line in [+-]* | '#'* | :*) ;; *:*) return 0 ;; esac
-        aq_above=$((aq_above + 1)) aq_more=$((aq_more - 1))
-    done
+# An edit is eleven lines: the step's number and description; 1 where it is guarded, LEFT and WAS; the words of aq_record.
+# After the last one comes "end". No name or entry has a line end in it.
+aq_one_edit() { printf '%s\n' "$aq_n" "$aq_description" '' '' '' "$@" end; }
+
+# aq_queue N...: prints the edits of these steps.
+aq_queue() {
+    # Only here, below a pipe: what the functions of these steps call says what it is called with.
+    aq_begin() { printf '%s\n' "$1" "$2"; }
+    aq_record_guard() { printf '%s\n' 1 "$3" "$4"; }
+    aq_decide() { :; }
+    aq_go() { printf '\n\n\n'; }
+    aq_record() { printf '%s\n' "$@"; }
+    for aq_number; do "u_$aq_number"; done
+    echo end
 }
 
-# aq_record_lock PATH: takes FILE.lock, which holds the number of a process; that of one that has ended counts not.
+# aq_edit_all DATABASES SAID COMMAND...: prints to 3 how many conflicts and failures there are, to 4 what is done.
+aq_edit_all() {
+    aq_conflicts=0 aq_failures=0 aq_edited=$1
+    for aq_database in $aq_edited; do aq_edit_open "$aq_database"; done
+    export "AQ_SAID=$2" "AQ_DRY=$aq_dry" "AQ_FORCE=$aq_force"
+    shift 2
+    aq_done_edits=$("$@" | aq_edit_lines)
+    case $aq_done_edits in
+    'edited '*) ;;
+    *) aq_fail "the entries of $aq_edited: awk"; aq_done_edits='edited 0 0 ' ;;
+    esac
+    # shellcheck disable=SC2086 # words that hold nothing a shell expands
+    set -- $aq_done_edits
+    aq_conflicts=$((aq_conflicts + $2)) aq_failures=$((aq_failures + $3))
+    for aq_database in $aq_edited; do aq_edit_close "$aq_database" " $aq_done_edits "; done
+    echo "$aq_conflicts $aq_failures" >&3
+}
+
+# aq_edit_open DATABASE: locks it, and stages a file like it; says to aq_edit_lines where, or why not.
+aq_edit_open() {
+    aq_why='' aq_locked='' aq_unsafe='' aq_tmp=''
+    if ! aq_reach "/etc/$1"; then
+        aq_unsafe=1 aq_why="a parent directory of /etc/$1 leads out of $AQ_ROOT" aq_t=''
+    elif [ ! -f "$aq_t" ] || [ -L "$aq_t" ]; then
+        aq_why="/etc/$1: there is no such account database" aq_t=''
+    elif [ -z "$aq_dry" ]; then
+        aq_tmp=$aq_dir/.aq-$aq_run-$1
+        # What a crash left of the program or of this.
+        rm -f -- "$aq_dir/.aq-accounts" "$aq_tmp"
+        if aq_record_lock "$1"; then
+            cp -T --attributes-only --preserve=all -- "$aq_t" "$aq_tmp" || aq_why="/etc/$1: copying its attributes"
+        fi
+    fi
+    aq_open=''
+    [ -z "$aq_t" ] || aq_open=$(tail -c 1 -- "$aq_t")
+    export "AQ_AT_$1=$aq_t" "AQ_TO_$1=$aq_tmp" "AQ_WHY_$1=$aq_why" "AQ_UNSAFE_$1=$aq_unsafe" "AQ_OPEN_$1=${aq_open:+1}"
+    eval "aq_lock_$1=\$aq_locked"
+}
+
+# aq_edit_close DATABASE EDITED: moves it to its place if it is among what was edited, and lets go of it.
+aq_edit_close() {
+    eval "aq_t=\$AQ_AT_$1 aq_tmp=\$AQ_TO_$1 aq_lock=\$aq_lock_$1"
+    case $2 in
+    *" $1 "*)
+        aq_size=${2#*" $1 "}
+        if [ "$(stat -c %s -- "$aq_tmp")" = "${aq_size%% *}" ]; then
+            touch -- "$aq_tmp"
+            aq_publish "/etc/$1"
+        else
+            aq_drop "/etc/$1: writing it"
+        fi
+        ;;
+    *) [ -z "$aq_tmp" ] || rm -f -- "$aq_tmp" ;;
+    esac
+    [ -z "$aq_lock" ] || rm -f -- "$aq_lock"
+}
+
+# aq_record_lock DATABASE: takes FILE.lock, which holds the number of a process; that of one that has ended counts not.
 aq_record_lock() {
-    aq_lock=$aq_t.lock
-    printf '%s' "$$" >"$aq_t.aq-$$" || { aq_fail "$1: its lock"; return 1; }
-    if ! ln -- "$aq_t.aq-$$" "$aq_lock" 2>/dev/null; then
-        aq_owner=$(tr -dc 0-9 <"$aq_lock")
-        if [ -z "$aq_owner" ] || kill -0 "$aq_owner" 2>/dev/null || ! mv -f -T -- "$aq_t.aq-$$" "$aq_lock"; then
+    printf '%s' "$$" >"$aq_t.aq-$$" || { aq_why="/etc/$1: its lock"; return 1; }
+    if ! ln -- "$aq_t.aq-$$" "$aq_t.lock" 2>/dev/null; then
+        aq_owner=$(tr -dc 0-9 <"$aq_t.lock")
+        if [ -z "$aq_owner" ] || kill -0 "$aq_owner" 2>/dev/null || ! mv -f -T -- "$aq_t.aq-$$" "$aq_t.lock"; then
             rm -f -- "$aq_t.aq-$$"
-            aq_fail "$1 is locked by process ${aq_owner:-unknown}: $aq_lock"
+            aq_why="/etc/$1 is locked by process ${aq_owner:-unknown}: $aq_t.lock"
             return 1
         fi
     fi
     rm -f -- "$aq_t.aq-$$"
+    aq_locked=$aq_t.lock
 }
 
-aq_record_unlock() { rm -f -- "$aq_lock"; }
+# aq_edit_lines: makes the edits that it reads; writes the databases that change, and prints
+# "edited CONFLICTS FAILURES" with name and size of each of them. Lines are a chain, so that an edit costs the same
+# whatever the number of lines; the last line is what follows the last line end, as a rule nothing.
+aq_edit_lines() {
+    awk '
+function told(text) { printf "step %s: %s\n", number, text | "cat >&4" }
+function failed(text) { failures++; printf "step %s: could not: %s\n", number, text | "cat >&2" }
+function name_of(line,    colon) {
+    colon = index(line, ":")
+    return colon && line !~ /^[-+#]/ ? substr(line, 1, colon - 1) : ""
+}
+# The first line of this name, 0 where there is none.
+function line_of(d, name) { return (d, name) in entry ? entry[d, name] : 0 }
+# The name in a pattern.
+function meant(pattern,    plain, at) {
+    pattern = substr(pattern, 2, length(pattern) - 2)
+    while (at = index(pattern, "\\")) {
+        plain = plain substr(pattern, 1, at - 1) substr(pattern, at + 1, 1)
+        pattern = substr(pattern, at + 2)
+    }
+    return plain pattern
+}
+# Adds a line above the line BELOW, 0 at the end.
+function insert(d, line, below,    one, above) {
+    one = ++lines
+    text[one] = line
+    above = below ? previous[below] : last[d]
+    previous[one] = above; following[one] = below
+    if (above) following[above] = one; else first[d] = one
+    if (below) previous[below] = one; else last[d] = one
+    return one
+}
+function take_out(d, one,    above, below) {
+    above = previous[one]; below = following[one]
+    if (above) following[above] = below; else first[d] = below
+    if (below) previous[below] = above; else last[d] = above
+    delete text[one]
+}
+function load(d,    file, line, one, name) {
+    loaded[d] = 1
+    file = ENVIRON["AQ_AT_" d]
+    while (file != "" && (getline line < file) > 0) {
+        one = insert(d, line, 0)
+        name = name_of(line)
+        if (name != "" && line_of(d, name)) several[d, name] = 1
+        else if (name != "") entry[d, name] = one
+        if (line ~ /^[-+]/) has_nis[d] = 1
+    }
+    if (file != "") close(file)
+    if (ENVIRON["AQ_OPEN_" d] == "") insert(d, "", 0)
+}
+function end_last_line(d) { if (text[last[d]] != "") insert(d, "", 0) }
+# The line above which a new entry goes: where it is said to stand, else before the lines of NIS, else below all others.
+function place(d, after, below,    anchor, one) {
+    anchor = after == "" || after == "-" ? 0 : line_of(d, meant(after))
+    if (!anchor && after != "") {
+        if (has_nis[d]) for (one = first[d]; one; one = following[one]) if (text[one] ~ /^[-+]/) return one
+        end_last_line(d)
+        return last[d]
+    }
+    for (one = anchor ? following[anchor] : first[d]; one && below > 0; one = following[one]) {
+        if (name_of(text[one]) != "" || (text[one] == "" && one == last[d])) break
+        below--
+    }
+    if (one) return one
+    end_last_line(d)
+    return last[d]
+}
+function edit(d, name, line, after, below, unended,    old, one, is_last) {
+    old = line_of(d, name)
+    if (!old && line == "") return
+    changed[d] = 1
+    if (old && line != "") { text[old] = line; return }
+    if (old) {
+        one = following[old]
+        take_out(d, old)
+        delete entry[d, name]
+        # It had no end, the line above has one.
+        if (!one) one = insert(d, "", 0)
+        is_last = one == last[d]
+    } else {
+        one = place(d, after, below)
+        entry[d, name] = insert(d, line, one)
+        is_last = one == last[d]
+    }
+    if (is_last && unended && text[last[d]] == "" && first[d] != last[d]) take_out(d, last[d])
+}
+function decide(d, path, name,    seen) {
+    if (ENVIRON["AQ_UNSAFE_" d]) { failed(ENVIRON["AQ_WHY_" d]); return 0 }
+    if (guarded) {
+        if ((d, name) in several) { failed("there are several entries of " name " in " path); return 0 }
+        seen = line_of(d, name) ? text[entry[d, name]] : ""
+        if (seen != left && seen == was) { told("already as before: " description); return 0 }
+        if (seen != left && !ENVIRON["AQ_FORCE"]) {
+            conflicts++
+            printf "step %s: conflict: the entry %s: in %s was changed since\n", number, name, path | "cat >&2"
+            return 0
+        }
+    }
+    if (ENVIRON["AQ_DRY"]) told("would: " description)
+    else if (!ENVIRON["AQ_SAID"]) told(description)
+    if (ENVIRON["AQ_WHY_" d] == "") return 1
+    if (!ENVIRON["AQ_DRY"]) failed(ENVIRON["AQ_WHY_" d])
+    return 0
+}
+function write(d,    file, one, piece, size) {
+    file = ENVIRON["AQ_TO_" d]
+    for (one = first[d]; one; one = following[one]) {
+        piece = one == last[d] ? text[one] : text[one] "\n"
+        size += length(piece)
+        printf "%s", piece > file
+    }
+    if (size && close(file)) size = -1
+    summary = summary " " d " " (size + 0)
+}
+BEGIN {
+    while ((getline number) > 0 && number != "end") {
+        getline description; getline guarded; getline left; getline was
+        getline path; getline pattern; getline line; getline after; getline below; getline unended
+        d = path; sub(/.*\//, "", d)
+        if (!(d in loaded)) load(d)
+        name = meant(pattern)
+        if (decide(d, path, name)) edit(d, name, line, after, below + 0, unended)
+    }
+    if (number == "end") {
+        if (!ENVIRON["AQ_DRY"]) for (d in changed) write(d)
+        close("cat >&4"); close("cat >&2")
+        print "edited " conflicts + 0 " " failures + 0 summary " "
+    }
+}'
+}
 
 # ---- commands ----
 
@@ -568,12 +707,14 @@ aq_among() {
 
 # aq_unit_guard UNIT ENABLED ACTIVE WAS_ENABLED WAS_ACTIVE: compares a unit with what the run left and what was before.
 # Each side may be as it was or as it was left, or on its way; an empty word is a side that the run left alone.
+# The words tell too little: a unit is enabled by the first of its links, and by the last. aq_links was counted before.
 aq_unit_guard() {
     aq_unit_look "$1"
     aq_between=''
     case " $aq_halfway " in *" $aq_n "*) aq_between='activating deactivating failed disabled static indirect' ;; esac
     # shellcheck disable=SC2086 # the words between are words
-    if aq_among "$aq_enabled" "$4" && aq_among "$aq_active" "$5" && [ -z "$aq_between" ] && [ "$2 $3" != "$4 $5" ]; then
+    if aq_among "$aq_enabled" "$4" && aq_among "$aq_active" "$5" && [ -z "$aq_between" ] && [ "$2 $3" != "$4 $5" ] &&
+        [ "$aq_links" = 0 ]; then
         return 0
     elif aq_among "$aq_enabled" "$2" "$4" $aq_between && aq_among "$aq_active" "$3" "$5" $aq_between; then
         aq_left=1
@@ -583,14 +724,53 @@ aq_unit_guard() {
     fi
 }
 
+# aq_unit_links UNIT...: counts in aq_links the links of these units, and removes what a crash left half-built of them.
+aq_unit_links() {
+    if [ -z "$aq_dry" ]; then
+        for aq_folder in "$AQ_ROOT"/etc "$AQ_ROOT"/etc/systemd "$AQ_ROOT"/run "$AQ_ROOT"/run/systemd \
+            "$AQ_ROOT"/etc/systemd/system "$AQ_ROOT"/run/systemd/system \
+            "$AQ_ROOT"/etc/systemd/system/*.* "$AQ_ROOT"/run/systemd/system/*.*; do
+            aq_tmp=$aq_folder/.aq-units
+            if [ -L "$aq_tmp" ]; then rm -f -- "$aq_tmp"; elif [ -d "$aq_tmp" ]; then rmdir -- "$aq_tmp"; fi
+        done
+    fi
+    aq_unit_each aq_count_link "$@"
+}
+
+aq_count_link() { aq_links=$((aq_links + 1)); }
+
+# aq_unit_has PATH TARGET UID GID: takes a link off aq_links that is as it was; one that is not can never be made up for.
+aq_unit_has() {
+    if [ "$(readlink -- "$AQ_ROOT$1")" = "$2" ] && [ "$(stat -c '%u %g' -- "$AQ_ROOT$1")" = "$3 $4" ]; then
+        aq_links=$((aq_links - 1))
+    else
+        aq_links=$((aq_links + 1000))
+    fi
+}
+
+# aq_unit_absent FOLDER...: the same for a folder of links that was not there, and stands empty.
+aq_unit_absent() {
+    for aq_folder; do
+        if [ -d "$AQ_ROOT$aq_folder" ] && [ -z "$(ls -A -- "$AQ_ROOT$aq_folder")" ]; then aq_links=$((aq_links + 1000)); fi
+    done
+}
+
 # aq_unit_unlink UNIT...: removes every link that enables, masks or aliases one of these units.
-aq_unit_unlink() {
+aq_unit_unlink() { aq_unit_each aq_unlink "$@"; }
+
+# aq_unit_each COMMAND UNIT...: runs a command for each such link.
+aq_unit_each() {
+    aq_each_link=$1
+    shift
     for aq_folder in "$AQ_ROOT/etc/systemd/system" "$AQ_ROOT/run/systemd/system"; do
         for aq_link in "$aq_folder"/* "$aq_folder"/*.wants/* "$aq_folder"/*.requires/* "$aq_folder"/*.upholds/*; do
             [ -L "$aq_link" ] || continue
             aq_to=$(readlink -- "$aq_link")
             for aq_unit; do
-                if [ "${aq_link##*/}" = "$aq_unit" ] || [ "${aq_to##*/}" = "$aq_unit" ]; then aq_unlink "$aq_link"; fi
+                if [ "${aq_link##*/}" = "$aq_unit" ] || [ "${aq_to##*/}" = "$aq_unit" ]; then
+                    "$aq_each_link" "$aq_link"
+                    break
+                fi
             done
         done
     done
@@ -598,7 +778,7 @@ aq_unit_unlink() {
         aq_script=${aq_unit%.service}
         [ "$aq_script" != "$aq_unit" ] && [ -e "$AQ_ROOT/etc/init.d/$aq_script" ] || continue
         for aq_link in "$AQ_ROOT"/etc/rc[0-6S].d/[SK][0-9][0-9]"$aq_script"; do
-            if [ -L "$aq_link" ]; then aq_unlink "$aq_link"; fi
+            if [ -L "$aq_link" ]; then "$aq_each_link" "$aq_link"; fi
         done
     done
 }
@@ -607,6 +787,11 @@ aq_unit_unlink() {
 aq_unlink() {
     rm -f -- "$1" || aq_fail "removing $1"
     case ${1%/*} in *.wants | *.requires | *.upholds) rmdir -- "${1%/*}" 2>/dev/null || : ;; esac
+}
+
+# aq_unit_spare FOLDER...: removes folders of links that were not there, as far as they are empty.
+aq_unit_spare() {
+    for aq_folder; do rmdir -- "$AQ_ROOT$aq_folder" 2>/dev/null || :; done
 }
 
 # aq_unit_link PATH TARGET UID GID MTIME
@@ -778,9 +963,11 @@ aq_python() {
 
 # ---- what the chunks call ----
 
-# aq_step N reversed|after DESCRIPTION: N is one of the steps; its function is u_N. A later one of the same N replaces it.
+# aq_step N reversed|after [DATABASE]: N is one of the steps; its function is u_N, and does nothing but set an entry where
+# a database is named. A later one of the same N replaces it.
 aq_step() {
     aq_last_step=$1
+    eval "aq_entry_$1=\${3-}"
     case " $aq_reversed $aq_after " in *" $1 "*) return 0 ;; esac
     if [ "$2" = after ]; then aq_after="$aq_after $1"; else aq_reversed="$1 $aq_reversed"; fi
 }
@@ -836,10 +1023,29 @@ aq_load() {
     eval "$(sed -n "${aq_first},${aq_whole}p" "$aq_self")"
 }
 
+# aq_each N...: takes these steps, those that are entries together.
 aq_each() {
-    for aq_number; do
-        case $aq_only in '' | *" $aq_number "*) "u_$aq_number" ;; esac
+    aq_waiting='' aq_databases=''
+    for aq_each_n; do
+        case $aq_only in '' | *" $aq_each_n "*) ;; *) continue ;; esac
+        eval "aq_database=\$aq_entry_$aq_each_n"
+        if [ -n "$aq_database" ]; then
+            aq_waiting="$aq_waiting $aq_each_n"
+            case " $aq_databases " in *" $aq_database "*) ;; *) aq_databases="$aq_databases $aq_database" ;; esac
+        else
+            aq_edit_waiting
+            "u_$aq_each_n"
+        fi
     done
+    aq_edit_waiting
+}
+
+aq_edit_waiting() {
+    [ -n "$aq_waiting" ] || return 0
+    aq_n=${aq_waiting##* }
+    # shellcheck disable=SC2086 # numbers
+    aq_edit "$aq_databases" '' aq_queue $aq_waiting
+    aq_waiting='' aq_databases=''
 }
 
 aq_main() {

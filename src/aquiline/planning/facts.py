@@ -43,7 +43,7 @@ def _candidates(profile: Profile, host: Reading) -> Iterator[tuple[str, Any]]:
             yield f"hardware-address-lower.{card}", address.lower()
             yield f"hardware-address-upper.{card}", address.upper()
     yield "serial-number", profile.at("/hardware/serialnumber")
-    yield "machine-id", _machine_id(host)
+    yield "machine-id", machine_id_of(host)
 
 
 def _members(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -51,7 +51,8 @@ def _members(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from ((name, member) for name, member in sorted(value.items()) if isinstance(member, dict))
 
 
-def _machine_id(host: Reading) -> str:
+def machine_id_of(host: Reading) -> str:
+    """Return the machine id that systemd gave the host, empty where there is none (machine-id(5))."""
     try:
         found = host.read("/etc/machine-id").decode("ascii", "replace").strip()
     except HostError:

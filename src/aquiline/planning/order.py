@@ -1,12 +1,13 @@
 """In which order components are planned: Quattor's topological sort, which is the same every time.
 
 ``dependencies/pre`` of a component names those before it, ``post`` those after it. Among the orders that this allows,
-ncm-ncd's is taken: depth first over names in alphabetical order, each put *before* what is already there.
+ncm-ncd's is taken: depth first over names in alphabetical order, each put *before* what is already there. What has to
+wait for another although it does not say so (`aquiline.planning.waits`) stands after it as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -22,8 +23,11 @@ class Order(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-def order(sections: Mapping[str, ComponentSection]) -> Order:
-    """Order the active ones of `sections`; raise `ProfileError` naming a loop, such as "a < b < a"."""
+def order(sections: Mapping[str, ComponentSection], waits: Collection[tuple[str, str]] = ()) -> Order:
+    """Order the active ones of `sections`; raise `ProfileError` naming a loop, such as "a < b < a".
+
+    In each pair of `waits` the first comes after the second.
+    """
     active = {name: section for name, section in sections.items() if section.active}
     followers: dict[str, set[str]] = {name: set() for name in active}
     notes: list[str] = []
@@ -36,11 +40,15 @@ def order(sections: Mapping[str, ComponentSection]) -> Order:
                 followers[dependency].add(name)
             else:
                 followers[name].add(dependency)
+    for waiting, bringing in waits:
+        followers[bringing].add(waiting)
     return Order(names=_sorted(followers), notes=tuple(notes))
 
 
-def ancestors(sections: Mapping[str, ComponentSection]) -> dict[str, frozenset[str]]:
-    """Return for each active component all those it depends on, directly or not. The sections must have no loop."""
+def ancestors(
+    sections: Mapping[str, ComponentSection], waits: Collection[tuple[str, str]] = ()
+) -> dict[str, frozenset[str]]:
+    """Return for each active component all those it depends on or waits for, directly or not; there must be no loop."""
     before: dict[str, set[str]] = {name: set() for name, section in sections.items() if section.active}
     for name, section in sections.items():
         if name not in before:
@@ -49,8 +57,10 @@ def ancestors(sections: Mapping[str, ComponentSection]) -> dict[str, frozenset[s
         for one in section.post:
             if one in before:
                 before[one].add(name)
+    for waiting, bringing in waits:
+        before[waiting].add(bringing)
     found: dict[str, frozenset[str]] = {}
-    for name in order(sections).names:
+    for name in order(sections, waits).names:
         found[name] = frozenset(before[name]).union(*(found[one] for one in before[name]))
     return found
 

@@ -12,6 +12,7 @@ import msgspec
 from aquiline.errors import ProfileError
 from aquiline.profile.paths import child, split
 
+_SOFTWARE = "/software"
 _COMPONENTS = "/software/components"
 #: What Quattor's ``structure_component`` puts beside a component's own keys.
 _FRAMEWORK_KEYS = frozenset({"active", "dispatch", "dependencies", "register_change", "version", "ncm-module"})
@@ -76,6 +77,9 @@ class Profile(msgspec.Struct, frozen=True, dict=True):
 
     def components(self) -> dict[str, ComponentSection]:
         """Return every component that the profile names, sorted by name."""
+        above = self.at(_SOFTWARE)
+        if above is not None:
+            _mapping(above, _SOFTWARE)
         found = self.at(_COMPONENTS)
         if found is None:
             return {}

@@ -46,12 +46,13 @@ def _run(invocation: Invocation) -> int:
     from aquiline.agent import supervising
     from aquiline.agent.applying import apply
     from aquiline.agent.preloading import preload
-    from aquiline.cli.changing import StepReporter, fire_deadlines
+    from aquiline.cli.changing import StepReporter, fire_deadlines, stand_alone
     from aquiline.cli.commands.plan import is_reduced, reduced
     from aquiline.cli.stopping import Stopping
 
     arguments, terminal = invocation.arguments, invocation.terminal
     profile, saved = _read(arguments.what)
+    stand_alone(invocation)
     fire_deadlines(invocation)
     supervisor = supervising.start(arguments.root, arguments.state) if arguments.confirm_within else None
     report = StepReporter(terminal)
@@ -85,6 +86,10 @@ def _run(invocation: Invocation) -> int:
     return ended.exit_status
 
 
+#: Of a component in one of these states nothing is done, without anybody's fault.
+_NOT_HERE = ("missing", "not-possible-here")
+
+
 def _read(what: str) -> tuple[Profile, SavedPlan | None]:
     from aquiline.cli.saving import is_saved_plan, load_saved
     from aquiline.profile import Profile, load
@@ -108,7 +113,7 @@ def _say(invocation: Invocation, ended: RunEnded) -> None:
     if terminal.is_json:
         terminal.answer_json(_as_json(ended))
     elif not ended.run:
-        terminal.answer("nothing to do")
+        terminal.answer("\n".join(["nothing to do", *_left_out(ended)]))
     else:
         terminal.answer("\n".join(_summary(invocation, ended)))
     if ended.error is not None:
@@ -121,11 +126,9 @@ def _summary(invocation: Invocation, ended: RunEnded) -> list[str]:
     run = ended.run
     match ended.status:
         case "done":
-            lines = [f"run {run}: done"]
+            lines = [f"run {run}: done", *_left_out(ended)]
         case "partial":
-            lines = [f"run {run}: done in part; components that failed:"]
-            components = ended.plan.components if ended.plan is not None else {}
-            lines += [f"  {name}: {one.detail}" for name, one in sorted(components.items()) if one.state == "failed"]
+            lines = [f"run {run}: done in part", *_left_out(ended), *_left(ended)]
         case "failed" if ended.exit_status == 130:
             lines = [f"run {run}: interrupted"]
         case _:
@@ -146,6 +149,29 @@ def _summary(invocation: Invocation, ended: RunEnded) -> list[str]:
     return lines
 
 
+def _left_out(ended: RunEnded) -> list[str]:
+    """Return the components of which nothing was done although the profile wants it, and why."""
+    components = ended.plan.components if ended.plan is not None else {}
+    lines: list[str] = []
+    for states, title in ((("failed",), "components that failed:"), (_NOT_HERE, "components that cannot be had here:")):
+        found = [
+            f"  {name}: {one.detail or one.state}" for name, one in sorted(components.items()) if one.state in states
+        ]
+        lines += [title, *found] if found else []
+    return lines
+
+
+def _left(ended: RunEnded) -> list[str]:
+    """Return what the next run is to do, and why this one did not."""
+    if not ended.left:
+        return []
+    return [
+        "it changed aquiline itself, so it ended there; for the aquiline that is here now it leaves:",
+        *(f"  {name}" for name in ended.left),
+        "`aquiline apply` with the same profile goes on",
+    ]
+
+
 def _as_json(ended: RunEnded) -> dict[str, object]:
     failed, error = ended.failed, ended.error
     return {
@@ -158,6 +184,7 @@ def _as_json(ended: RunEnded) -> dict[str, object]:
         "error": error.message if error is not None else "",
         "hint": error.hint if error is not None else "",
         "undo_run": ended.undo_run,
+        "left": ended.left,
     }
 
 
@@ -181,7 +208,7 @@ COMMANDS = (
             Example("aquiline apply profile.json --on-failure undo", "all or nothing"),
             Example("aquiline apply network.json --confirm-within 5m", "come back by itself when it locked you out"),
         ),
-        statuses=(10, 11, 13, 14, 15, 16, 18, 20, 21),
+        statuses=(3, 10, 11, 13, 14, 15, 16, 18, 20, 21),
         add_arguments=_add_arguments,
         run=_run,
     ),

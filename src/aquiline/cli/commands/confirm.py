@@ -17,14 +17,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(invocation: Invocation) -> int:
-    from aquiline.agent.recovering import confirm
-    from aquiline.cli.changing import fire_deadlines
+    from aquiline.agent.recovering import confirm, reverted_already
+    from aquiline.cli.changing import fire_deadlines, say_reverted
 
     arguments, terminal = invocation.arguments, invocation.terminal
     if arguments.expired:
         return _fire(invocation)
     reverted = fire_deadlines(invocation)
-    if reverted and (arguments.selector is None or any(one.run.startswith(arguments.selector) for one in reverted)):
+    if arguments.selector is not None:
+        reverted = [one for one in reverted if one.run.startswith(arguments.selector)]
+    if not reverted:
+        reverted = reverted_already(invocation.session, arguments.selector)
+        say_reverted(invocation, reverted)
+    if reverted:
         if terminal.is_json:
             terminal.answer_json({"exit_status": 19, "reverted": reverted})
         return 19

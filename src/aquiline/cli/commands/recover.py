@@ -15,41 +15,52 @@ _HINT = "`aquiline recover` takes it back to how it was; `aquiline recover --fin
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    from aquiline.cli.choices import add_choices
+
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--undo", action="store_true", help="take the run back (this is the default)")
     way.add_argument("--finish", action="store_true", help="do what the run had still to do")
     way.add_argument("--dry-run", action="store_true", help="say what is known of every step and change nothing")
     parser.add_argument(
-        "--assume", action="append", default=[], type=_assumption, metavar="STEP=done|not-done",
-        help="what you know of a step that nothing here decides; may be repeated",
+        "--assume", action="append", default=[], type=_assumption, metavar="[RUN/]STEP=done|not-done",
+        help="what you know of a step that nothing here decides; RUN where several are open; may be repeated",
     )  # fmt: skip
+    add_choices(parser)
 
 
-def _assumption(text: str) -> tuple[int, Literal["done", "not-done"]]:
-    step, _, said = text.partition("=")
-    if step.isdecimal():
+def _assumption(text: str) -> tuple[str, int, Literal["done", "not-done"]]:
+    name, _, said = text.partition("=")
+    run, _, step = name.rpartition("/")
+    if step.isdecimal() and step.isascii():
         if said == "done":
-            return int(step), "done"
+            return run, int(step), "done"
         if said == "not-done":
-            return int(step), "not-done"
-    raise argparse.ArgumentTypeError(f"{text!r}: expected STEP=done or STEP=not-done, as in 4=done")
+            return run, int(step), "not-done"
+    raise argparse.ArgumentTypeError(f"{text!r}: expected STEP=done or RUN/STEP=not-done, as in 4=done")
 
 
 def _run(invocation: Invocation) -> int:
     from aquiline.agent.preloading import preload
-    from aquiline.agent.recovering import interruptions, recover
-    from aquiline.cli.changing import StepReporter, fire_deadlines
-    from aquiline.errors import Interrupted, RunInterrupted
+    from aquiline.agent.recovering import Assumed, interruptions, recover
+    from aquiline.changes.text import visible
+    from aquiline.cli.changing import StepReporter, fire_deadlines, stand_alone
+    from aquiline.cli.choices import choices_of
+    from aquiline.errors import Interrupted, RunInterrupted, UsageError
 
     arguments, terminal, session = invocation.arguments, invocation.terminal, invocation.session
     if arguments.dry_run:
         return _look(invocation)
+    choices = choices_of(arguments)
+    if choices and arguments.finish:
+        raise UsageError("--skip, --force and --merge are for taking the run back, --finish is not")
+    stand_alone(invocation)
     fire_deadlines(invocation)
     preload(later_stages=arguments.finish)
     try:
         recovered = recover(
             session, "finish" if arguments.finish else "undo",
-            assumptions=dict(arguments.assume), on_step=StepReporter(terminal),
+            assumptions=[Assumed(step, what, run) for run, step, what in arguments.assume],
+            choices=choices, on_step=StepReporter(terminal),
         )  # fmt: skip
     except RunInterrupted:
         for line in (line for found in interruptions(session) for line in _lines(found)):
@@ -59,18 +70,24 @@ def _run(invocation: Invocation) -> int:
         raise Interrupted("interrupted", hint="`aquiline recover` goes on from where it was") from None
     error = recovered.error
     if terminal.is_json:
-        verdicts = {one.record.number: one.verdict for one in recovered.settled}
+        settled = [
+            {"run": one.record.run, "step": one.record.number, "verdict": one.verdict, "why": one.why}
+            for one in recovered.settled
+        ]
         terminal.answer_json(
             {
                 "exit_status": recovered.exit_status,
                 "run": recovered.run,
                 "status": recovered.status,
-                "settled": verdicts,
+                "settled": settled,
+                "stays": recovered.stays,
                 "error": error.message if error is not None else "",
             }
         )
     else:
         terminal.answer(f"run {recovered.run}: {recovered.status}" if recovered.run else recovered.status)
+        for one in recovered.stays:
+            terminal.say(f"stays: step {one.step} of run {one.run}, {visible(one.description)}: {visible(one.reason)}")
     if error is not None:
         terminal.say(f"error: {error.message}\n\nhint: {error.hint or f'`aquiline show {recovered.run}` says more'}")
     return recovered.exit_status
@@ -126,7 +143,12 @@ COMMANDS = (
         explanation="""
             After a crash every step is known as done or not done by comparing the host with what the step found and
             what it leaves. A command whose effect cannot be seen is in doubt; nothing is done then, every step is
-            listed, and --assume says what you know. A crash inside recovery is recovered the same way.
+            listed, and --assume says what you know. A crash inside recovery is recovered the same way. It leaves two
+            runs open: where both have a step of that number, RUN/STEP says which is meant.
+
+            What cannot be taken back stays and is listed; the run ends then all the same, with 17, as partly undone,
+            and others may start. Where a step of the undo fails the run stays open: recover again, or finish it, or
+            correct that undo with `aquiline amend`.
         """,
         examples=(
             Example("aquiline recover --dry-run", "what is known of every step"),

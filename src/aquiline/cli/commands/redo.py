@@ -17,13 +17,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(invocation: Invocation) -> int:
     from aquiline.agent.preloading import preload
     from aquiline.agent.undoing import redo
-    from aquiline.cli.changing import StepReporter, finish_undo, fire_deadlines
+    from aquiline.cli.changing import StepReporter, finish_undo, fire_deadlines, stand_alone
     from aquiline.cli.choices import choices_of
     from aquiline.cli.stopping import Stopping
     from aquiline.cli.undotext import UndoShown
 
     session = invocation.session
     choices = choices_of(invocation.arguments)
+    stand_alone(invocation)
     fire_deadlines(invocation)
     with session.reading() as journal:
         run = journal.run(invocation.arguments.selector)

@@ -8,19 +8,53 @@ from typing import TYPE_CHECKING
 from aquiline.cli.command import Command, Example, Invocation
 
 if TYPE_CHECKING:
+    from aquiline.agent.daemon.memory import Memory
     from aquiline.agent.inspecting import Standing, UndoReach
 
 
 def _run(invocation: Invocation) -> int:
+    import msgspec
+
     from aquiline.agent.inspecting import status
 
     invocation.session.refuse_lost_journal()
     found = status(invocation.session)
+    memory = _memory(invocation)
     if invocation.terminal.is_json:
-        invocation.terminal.answer_json(found)
+        answer = msgspec.to_builtins(found)
+        invocation.terminal.answer_json(answer if memory is None else {**answer, "agent": _as_json(memory)})
     else:
-        invocation.terminal.answer("\n".join(_lines(found)))
+        lines = [*_lines(found), *([] if memory is None else _fleet(memory))]
+        invocation.terminal.answer("\n".join(lines))
     return 0
+
+
+def _memory(invocation: Invocation) -> Memory | None:
+    """Return what the host's agent remembers, None where it has none."""
+    if not (invocation.session.state.path / "agent").is_dir():
+        return None
+    from aquiline.agent.daemon.memory import Memory
+
+    return Memory(invocation.session.state)
+
+
+def _as_json(memory: Memory) -> dict[str, object]:
+    return {"attempt": memory.attempt(), "held": memory.held(), "last_poll": memory.last_poll()}
+
+
+def _fleet(memory: Memory) -> Iterator[str]:
+    from aquiline.changes.text import visible
+    from aquiline.cli.changing import when
+
+    attempt, held, last = memory.attempt(), memory.held(), memory.last_poll()
+    if attempt.generation:
+        because = f": {visible(attempt.because)}" if attempt.because else ""
+        yield f"target:        generation {attempt.generation}, {attempt.result or 'under way'}{because}"
+    if held is not None:
+        yield f"held:          by generation {held.generation} since {when(held.since)}: {visible(held.because)}"
+    if last is not None:
+        seen = f"{when(last.when)}, generation {last.generation}" if last.when else "never answered"
+        yield f"broker:        {seen}{f'; since then: {visible(last.error)}' if last.error else ''}"
 
 
 def _lines(found: Standing) -> Iterator[str]:
@@ -69,7 +103,8 @@ COMMANDS = (
         explanation="""
             What is live, whether the host is frozen, which reactions are owed, which runs are under way,
             interrupted or wait for confirmation and how long they may, how far back undo reaches, and who changes
-            the host right now.
+            the host right now. Where the host belongs to a fleet: what became of the last target of its broker,
+            whether the host is held, and when the broker last answered.
         """,
         examples=(Example("aquiline status --json | jq .live.profile", "the digest of the live profile"),),
         run=_run,

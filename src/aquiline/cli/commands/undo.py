@@ -31,7 +31,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(invocation: Invocation) -> int:
     from aquiline.agent.preloading import preload
     from aquiline.agent.undoing import preview, select, undo
-    from aquiline.cli.changing import StepReporter, finish_undo, fire_deadlines
+    from aquiline.cli.changing import StepReporter, finish_undo, fire_deadlines, stand_alone
     from aquiline.cli.choices import choices_of
     from aquiline.cli.stopping import Stopping
     from aquiline.cli.undotext import UndoShown
@@ -43,6 +43,7 @@ def _run(invocation: Invocation) -> int:
         raise UsageError("RUN, --last, --to and --from are four ways to say what goes: give one of them")
     choices = choices_of(arguments)
     if not arguments.dry_run:
+        stand_alone(invocation)
         reverted = fire_deadlines(invocation)
         if any(arguments.selector and one.run.startswith(arguments.selector) for one in reverted):
             return 19
@@ -50,7 +51,7 @@ def _run(invocation: Invocation) -> int:
         return _preview_export(invocation, choices)
     selector = _adopted(invocation) if arguments.export is not None else arguments.selector
     with session.reading() as journal:
-        runs = select(journal, selector, last=arguments.last, to=arguments.to)
+        runs = select(session, journal, selector, last=arguments.last, to=arguments.to)
     if not runs:
         terminal.answer("nothing to take back") if not terminal.is_json else terminal.answer_json(
             {"exit_status": 0, "runs": []}

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from aquiline.errors import HostError
@@ -45,6 +45,8 @@ _DPKG = ("dpkg", "--force-confold", "--force-confdef")
 _LIMIT = 3600.0
 #: Names in one call: what its answer takes stays well below what is kept of a command's output.
 _NAMES_AT_ONCE = 100
+#: Bytes kept of what a command prints: of one whose every line counts, and of others.
+_LISTS, _OUTPUT = 64 * 1024 * 1024, 64 * 1024
 #: Below an offline root nobody starts a daemon (invoke-rc.d(8)).
 _POLICY = "/usr/sbin/policy-rc.d"
 _NO_DAEMONS = (
@@ -53,11 +55,12 @@ _NO_DAEMONS = (
 
 
 class AptPackages:
-    """Packages of a Debian `host`; package files are kept in `kept`."""
+    """Packages of a Debian `host`; package files are kept in `kept`; `say` is told whom is waited for."""
 
-    def __init__(self, host: Reading, kept: KeptFiles) -> None:
+    def __init__(self, host: Reading, kept: KeptFiles, say: Callable[[str], None] = lambda _line: None) -> None:
         self._host = host
         self._kept = kept
+        self._say = say
         self._native = ""
         self.manager = "apt"
 
@@ -96,16 +99,25 @@ class AptPackages:
         offered = self._offered(name for name, _ in missing) if missing else set()
         return tuple(one for one in missing if one not in offered)
 
-    def contents(self, name: str, version: str) -> tuple[str, ...] | None:
-        """Read the package's own list, where its file is on this host or in a repository that is a directory of it."""
-        file = self._file(name, version) or self._local_repository_file(name, version)
-        if file is None:
-            return None
-        done = self._host.run(Command(("sh", "-c", 'dpkg-deb --fsys-tarfile "$1" | tar -t', "sh", file)))
-        if done.status or b" bytes left out]" in done.stdout:
-            return None
-        lines = done.stdout.decode(errors="surrogateescape").splitlines()
-        return tuple(line.removeprefix(".").rstrip("/") for line in lines if line not in ("./", "."))
+    def contents(self, wanted: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[str, ...] | None]:
+        """Read the packages' own lists, where files are on this host or in a repository that is a directory of it."""
+        files = {one: file for one in wanted if (file := self._file(*one)) is not None}
+        files |= self._local_repository_files([one for one in wanted if one not in files])
+        if not files:
+            return dict.fromkeys(wanted)
+        # each is a line with its name, lines of paths, and a line that says that all went well
+        listing = 'for file do printf "//%s\\n" "$file"; dpkg-deb --fsys-tarfile "$file" | tar -t && echo //; done'
+        done = self._run(("sh", "-c", listing, "sh", *files.values()), keep=_LISTS)
+        listed = _listed(done.stdout.decode(errors="surrogateescape").splitlines())
+        return {one: listed.get(files.get(one, "")) for one in wanted}
+
+    def owners(self, paths: Collection[str]) -> tuple[str, ...]:
+        """Ask dpkg; a path that it does not know is nobody's."""
+        if not paths:
+            return ()
+        done = self._host.run(Command(("dpkg-query", "--search", "--", *sorted(paths))))
+        native = self._architecture(self._records())
+        return dpkg.owners(done.stdout.decode(errors="surrogateescape"), native)
 
     def configuration(self, names: Collection[str]) -> tuple[str, ...]:
         """Return dpkg's conffiles."""
@@ -126,7 +138,7 @@ class AptPackages:
 
     def wait(self) -> None:
         """Wait for the locks of apt and dpkg."""
-        wait_for([self._host.root.rstrip("/") + path for path in _LOCKS])
+        wait_for("apt", [self._host.root.rstrip("/") + path for path in _LOCKS], say=self._say)
 
     def fetch(self, wanted: Collection[tuple[str, str]]) -> None:
         """Take files from apt's cache, else download them."""
@@ -306,12 +318,20 @@ class AptPackages:
         prefix, suffix = file_pattern(name, version)
         return next((f"{folder}/{one}" for one in self._host.names(folder) if _fits(one, prefix, suffix)), None)
 
-    def _local_repository_file(self, name: str, version: str) -> str | None:
-        done = self._run(("apt-get", "--print-uris", "download", f"{name}={version}"))
-        found = re.search(r"^'(?:file|copy):(/[^']*)'", done.stdout.decode(errors="replace"), re.MULTILINE)
-        if done.status or not found:
-            return None
-        path = os.path.normpath(found[1].replace("%3a", ":") if self._host.status(found[1]) is None else found[1])
+    def _local_repository_files(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """Return the paths, below the root, of those of which a repository that is a directory has the file."""
+        offered = self._offered(name for name, _ in wanted) if wanted else set()
+        asked = [one for one in wanted if one in offered]
+        if not asked:
+            return {}
+        words = [f"{name}={version}" for name, version in asked]
+        done = self._run(("apt-get", "--print-uris", "download", *words), keep=_LISTS)
+        found = re.findall(r"^'(?:file|copy):(/[^']*)' (\S+)", done.stdout.decode(errors="replace"), re.MULTILINE)
+        paths = {file: path for uri, file in found if (path := self._at(uri)) is not None}
+        return {one: path for one in asked for file, path in paths.items() if _fits(file, *file_pattern(*one))}
+
+    def _at(self, uri: str) -> str | None:
+        path = os.path.normpath(uri.replace("%3a", ":") if self._host.status(uri) is None else uri)
         return path if self._host.status(path) is not None else None
 
     def _try(self, argv: tuple[str, ...]) -> str:
@@ -319,8 +339,8 @@ class AptPackages:
         done = self._run(argv)
         return (done.stdout + done.stderr).decode(errors="replace")
 
-    def _run(self, argv: tuple[str, ...]) -> Completed:
-        return self._host.run(Command(argv, environment=_QUIET, timeout=_LIMIT))
+    def _run(self, argv: tuple[str, ...], keep: int = _OUTPUT) -> Completed:
+        return self._host.run(Command(argv, environment=_QUIET, timeout=_LIMIT, keep=keep))
 
     @contextmanager
     def _no_daemons(self) -> Iterator[None]:
@@ -331,12 +351,19 @@ class AptPackages:
         ):
             yield
             return
+        folder = os.path.dirname(place)
+        before = os.stat(folder)
         with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o755), "wb") as file:
             file.write(_NO_DAEMONS)
+        made = os.stat(folder)
         try:
             yield
         finally:
+            now = os.stat(folder)
             os.unlink(place)
+            # what we put there and took away is no change of the directory
+            was = before if now.st_mtime_ns == made.st_mtime_ns else now
+            os.utime(folder, ns=(was.st_atime_ns, was.st_mtime_ns))
 
 
 def _is_right(now: Package | None, version: str) -> bool:
@@ -348,6 +375,20 @@ def file_pattern(name: str, version: str) -> tuple[str, str]:
     bare, _, architecture = name.partition(":")
     escaped = version.replace("%", "%25").replace(":", "%3a")
     return f"{bare}_{escaped}_", f"{architecture}.deb"
+
+
+def _listed(lines: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the paths in each package file that could be read to its end."""
+    listed: dict[str, tuple[str, ...]] = {}
+    file, paths = "", list[str]()
+    for line in lines:
+        if line == "//":
+            listed[file] = tuple(paths)
+        elif line.startswith("//"):
+            file, paths = line.removeprefix("//"), []
+        elif line not in ("./", "."):
+            paths.append(line.removeprefix(".").rstrip("/"))
+    return listed
 
 
 def _fits(file: str, prefix: str, suffix: str) -> bool:

@@ -10,7 +10,10 @@ Theory of operation
    target is erased, without its scripts, before anything else is done.
 
 A package is called by its name, with its architecture where that is a foreign one, and with its version where several
-versions may stand side by side (kernels). Holds are the versionlock plugin's file, and treated as a file.
+versions may stand side by side (kernels).
+
+dnf itself has no holds; its plugin versionlock has (`aquiline.host.packages.versionlock`). Where that is not on a host,
+nothing is held there.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +29,36 @@ from aquiline.errors import HostError
 from aquiline.host.objects import ABSENT, Absent, Package
 from aquiline.host.packages.holder import wait_for
 from aquiline.host.packages.kept import KeptFiles
+from aquiline.host.packages.versionlock import VersionLocks, entries_of, is_locked
 from aquiline.host.packages.versions import is_older_rpm
 from aquiline.host.protocol import Command, Completed, Reading
 
 _LOCKS = ("/var/lib/rpm/.rpm.lock", "/usr/lib/sysimage/rpm/.rpm.lock")
+#: While dnf changes packages its process number is in here.
+_DNF_LOCK = "/var/lib/dnf/rpmdb_lock.pid"
+#: Where rpm's database, dnf's reasons and what dnf takes for a kernel are.
+_DATABASES = ("/var/lib/rpm", "/usr/lib/sysimage/rpm", "/var/lib/dnf", "/etc/dnf")
 _LIMIT = 3600.0
+#: Bytes of an answer, compressed: all paths of some thousand packages.
+_ANSWER = 64 * 1024 * 1024
 #: Two versions of one package, of which an interrupted transaction left one too many.
 DOUBLED = "doubled"
 _Wanted = tuple[str, str, str]
 
 
 class DnfPackages:
-    """Packages of a `host` with dnf; package files are kept in `kept`."""
+    """Packages of a `host` with dnf; package files are kept in `kept`; `say` is told whom is waited for."""
 
-    def __init__(self, host: Reading, kept: KeptFiles) -> None:
+    def __init__(self, host: Reading, kept: KeptFiles, say: Callable[[str], None] = lambda _line: None) -> None:
         self._host = host
         self._kept = kept
+        self._say = say
         # Read now: it may be upgraded while the run goes on (D16).
         self._driver = Path(__file__).with_name("driver.py").read_text("utf-8")
         self._native = ""
+        #: The stamp of the files that were read, and what the driver made of them.
+        self._answered: tuple[tuple[object, ...], list[dict[str, Any]]] | None = None
+        self._locks = VersionLocks(host)
         self.manager = "dnf"
 
     # ---- looking --------------------------------------------------------------------------------------------------
@@ -52,14 +66,16 @@ class DnfPackages:
     def installed(self) -> Mapping[str, Package]:
         """Return what rpm's database holds, with dnf's reasons as marks."""
         found: dict[str, Package] = {}
+        locks = self._locks.entries()
         for one in self._listed():
             key = self._key(one)
             before = found.get(key)
             if before is not None:
                 versions = ", ".join(sorted((*before.version.split(", "), one["evr"])))
-                found[key] = Package(versions, DOUBLED, one["auto"])
+                is_held = before.hold or is_locked(locks, **_nevra(one))
+                found[key] = Package(versions, DOUBLED, one["auto"], is_held)
             else:
-                found[key] = Package(one["evr"], "installed", one["auto"])
+                found[key] = Package(one["evr"], "installed", one["auto"], is_locked(locks, **_nevra(one)))
         return dict(sorted(found.items()))
 
     def simulate(self, install: Mapping[str, str], remove: Collection[str]) -> Mapping[str, Package | Absent]:
@@ -75,11 +91,13 @@ class DnfPackages:
             return {}
         answer = self._ask("simulate", install=wanted, remove=surplus)
         outcome: dict[str, Package | Absent] = {self._key(one): ABSENT for one in answer["goes"]}
+        locks = self._locks.entries()
         for one in answer["comes"]:
             key = self._key(one)
             now = installed.get(key)
             auto = now.auto if now is not None else one["reason"] in ("dependency", "weak-dependency")
-            outcome[key] = Package(one["evr"], auto=auto)
+            hold = (now is not None and now.hold) or is_locked(locks, **_nevra(one))
+            outcome[key] = Package(one["evr"], auto=auto, hold=hold)
         return dict(sorted(outcome.items()))
 
     def surplus(self, named: Collection[str]) -> tuple[str, ...]:
@@ -95,15 +113,24 @@ class DnfPackages:
         offered = {tuple(one) for one in self._ask("offered", wanted=[_wanted(*one) for one in missing])["offered"]}
         return tuple(one for one in missing if _wanted(*one) not in offered)
 
-    def contents(self, name: str, version: str) -> tuple[str, ...] | None:
-        """Read the kept file's list, else the repository's."""
-        file = self._kept.inside(*file_pattern(name, version))
-        if file is None:
-            files = self._ask("contents", wanted=_wanted(name, version))["files"]
-            return None if files is None else tuple(files)
-        done = self._run(("rpm", "-qlp", "--nosignature", file))
-        lines = done.stdout.decode(errors="surrogateescape").splitlines()
-        return None if done.status else tuple(line for line in lines if line.startswith("/"))
+    def contents(self, wanted: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[str, ...] | None]:
+        """Read the kept files' lists, else the repository's."""
+        if not wanted:
+            return {}
+        kept = [file for one in wanted if (file := self._kept.inside(*file_pattern(*one))) is not None]
+        answer = self._ask("contents", wanted=[_wanted(*one) for one in wanted], files=kept)
+        return {
+            one: None if paths is None else tuple(paths) for one, paths in zip(wanted, answer["files"], strict=True)
+        }
+
+    def owners(self, paths: Collection[str]) -> tuple[str, ...]:
+        """Ask rpm; what it does not know is said on lines of other words."""
+        if not paths:
+            return ()
+        done = self._run(("rpm", "-qf", "--qf", "owner\\t%{NAME}\\t%{ARCH}\\n", "--", *sorted(paths)))
+        lines = done.stdout.decode(errors="replace").splitlines()
+        found = [line.split("\t")[1:] for line in lines if line.startswith("owner\t")]
+        return tuple(sorted(self._key(one) for one in self._listed() if [one["name"], one["arch"]] in found))
 
     def configuration(self, names: Collection[str]) -> tuple[str, ...]:
         """Return what rpm calls configuration files."""
@@ -120,8 +147,9 @@ class DnfPackages:
     # ---- changing -------------------------------------------------------------------------------------------------
 
     def wait(self) -> None:
-        """Wait for rpm's lock; dnf waits for its own by itself."""
-        wait_for([self._host.root.rstrip("/") + path for path in _LOCKS])
+        """Wait for the locks of rpm and of dnf; the latter only where its process numbers are ours."""
+        files = _LOCKS if self._host.offline else (*_LOCKS, _DNF_LOCK)
+        wait_for("dnf", [self._host.root.rstrip("/") + path for path in files], say=self._say)
 
     def fetch(self, wanted: Collection[tuple[str, str]]) -> None:
         """Have dnf download what is not kept, and check its signature."""
@@ -142,6 +170,7 @@ class DnfPackages:
         self._part_doubled(targets)
         scripts = self._change(targets)
         self._mark(targets)
+        self._hold(targets)
         found = self.installed()
         wrong = [
             f"package {name} is {_state(found.get(name))}, expected {_state(target)}"
@@ -203,12 +232,41 @@ class DnfPackages:
             if names:
                 self._run(("dnf", "-q", "-C", "-y", "mark", verb, *names))
 
+    def _hold(self, targets: Mapping[str, Package | Absent]) -> None:
+        """Lock what is to be held to the version that it has now, and nothing else."""
+        found = self.installed()
+        stale, wanted = set[str](), []
+        for one in self._listed():
+            target, now = targets.get(self._key(one)), found[self._key(one)]
+            if isinstance(target, Package) and target.hold is not now.hold:
+                stale.update(entries_of(self._locks.entries(), one["name"], one["arch"]))
+                wanted += [f"{one['name']}-{one['evr']}"] if target.hold else []
+        if wanted and not self._locks.is_here:
+            raise HostError(f"{', '.join(wanted)} cannot be held: dnf's plugin versionlock is not on this host")
+        for verb, words in (("delete", sorted(stale)), ("add", wanted)):
+            if words:
+                self._run(("dnf", "-q", "-y", "--disablerepo=*", "versionlock", verb, *words))
+
     # ---- asking ---------------------------------------------------------------------------------------------------
 
     def _listed(self) -> list[dict[str, Any]]:
-        answer = self._ask("installed")
-        self._native = answer["native"]
-        return [one for one in answer["packages"] if one["name"] != "gpg-pubkey"]
+        """Return what the driver says is installed; asked anew where any file that it reads was written since."""
+        stamp = self._stamp()
+        if self._answered is None or self._answered[0] != stamp:
+            answer = self._ask("installed")
+            self._native = answer["native"]
+            self._answered = stamp, [one for one in answer["packages"] if one["name"] != "gpg-pubkey"]
+        return self._answered[1]
+
+    def _stamp(self) -> tuple[object, ...]:
+        """Return times, sizes and identities of the files that say what is installed; taken before they are read."""
+        found: list[object] = []
+        for folder in _DATABASES:
+            names = self._host.names(folder) if self._host.status(folder) is not None else ()
+            for path in (f"{folder}/{name}" for name in names if not name.endswith((".lock", ".pid"))):
+                status = self._host.status(path)
+                found.append((path, status.mtime_ns, status.size, status.inode) if status is not None else path)
+        return tuple(found)
 
     def _key(self, one: Mapping[str, Any]) -> str:
         name = str(one["name"])
@@ -218,7 +276,7 @@ class DnfPackages:
 
     def _ask(self, what: str, **question: Any) -> dict[str, Any]:
         stdin = json.dumps({"ask": what, **question}).encode()
-        done = self._host.run(Command((*self._python(), "-c", self._driver), stdin, {}, _LIMIT))
+        done = self._host.run(Command((*self._python(), "-c", self._driver), stdin, {}, _LIMIT, _ANSWER))
         lines = done.stdout.decode(errors="replace").splitlines()
         try:
             answer: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(lines[-1])))
@@ -242,6 +300,10 @@ class DnfPackages:
 
     def _run(self, argv: tuple[str, ...]) -> Completed:
         return self._host.run(Command(argv, timeout=_LIMIT))
+
+
+def _nevra(one: Mapping[str, Any]) -> dict[str, str]:
+    return {"name": one["name"], "evr": one["evr"], "arch": one["arch"]}
 
 
 def _wanted(name: str, version: str) -> _Wanted:
@@ -270,4 +332,5 @@ def _has_version(now: Package, version: str) -> bool:
 def _state(found: Package | Absent | None) -> str:
     if not isinstance(found, Package):
         return "not there"
-    return f"{found.status} {found.version}{' (automatic)' if found.auto else ''}"
+    marks = [word for word, is_set in (("automatic", found.auto), ("held", found.hold)) if is_set]
+    return " ".join([found.status, found.version, *(f"({', '.join(marks)})" for _ in marks[:1])])

@@ -70,6 +70,17 @@ def called(name: str, architecture: str, native: str) -> str:
     return name if architecture in ("all", native, "") else f"{name}:{architecture}"
 
 
+def owners(found: str, native: str) -> tuple[str, ...]:
+    """Return the names of the packages that ``dpkg-query --search`` printed."""
+    named: set[str] = set()
+    for line in found.splitlines():
+        packages, colon, path = line.partition(": ")
+        if colon and path.startswith("/") and not packages.startswith("diversion by "):
+            split = (one.partition(":") for one in packages.split(", "))
+            named.update(called(name, architecture, native) for name, _, architecture in split)
+    return tuple(sorted(named))
+
+
 def automatic(extended_states: str) -> frozenset[tuple[str, str]]:
     """Return name and architecture of what apt marks as installed for others' sake."""
     return frozenset(

@@ -60,6 +60,11 @@ def offered(base, name, arch, version):
     return max(wanted) if wanted else None
 
 
+def in_files(packages, name, arch, version):
+    found = [one for one in packages if one.name == name and arch in ("", one.arch) and evr(one) == version]
+    return found[-1] if found else None
+
+
 def installed_ones(base, name, arch):
     query = base.sack.query().installed().filter(name=name)
     return [one for one in query if not arch or one.arch == arch]
@@ -71,18 +76,18 @@ def change(base, package, now):
     elif any(one.evr_eq(package) for one in now):
         base.package_reinstall(package)
     elif any(one.evr_gt(package) for one in now):
-        base.package_downgrade(package)
+        base.package_downgrade(package, strict=True)
     else:
         base.package_upgrade(package)
 
 
 def request(base, question):
-    """Mark what is asked for; return what cannot be had."""
+    """Mark what is asked for; return what is wanted of it, and what cannot be had."""
     missing = []
-    files = {}
+    asked = []
+    files = []
     if question.get("files"):
-        for package in base.add_remote_rpms(question["files"], strict=False):
-            files[(package.name, package.arch, evr(package))] = package
+        files = base.add_remote_rpms(question["files"], strict=False)
     wanted = []
     for name, arch, version in question["install"]:
         names = members(base, name[1:], version) if name.startswith("@") else None
@@ -97,32 +102,38 @@ def request(base, question):
             wanted.append((name, arch, version))
     for name, arch, version in wanted:
         now = installed_ones(base, name, arch)
-        package = next(
-            (one for key, one in files.items() if key[0] == name and arch in ("", key[1]) and key[2] == version), None
-        )
-        package = package or offered(base, name, arch, version)
+        package = in_files(files, name, arch, version) or offered(base, name, arch, version)
         if package is None:
             missing.append(" ".join(word for word in (name, arch, version) if word))
         else:
             change(base, package, now)
+            asked.append(package)
     for name, arch, version in question["remove"]:
         for one in installed_ones(base, name, arch):
             if not version or evr(one) == version:
                 base.package_remove(one)
-    return missing
+    return asked, missing
 
 
 def resolved(base, question):
-    missing = request(base, question)
+    asked, missing = request(base, question)
     if missing:
         return {"error": "no package provides " + ", ".join(missing)}
     base.resolve(allow_erasing=True)
+    named = [(one.name, one.arch, evr(one)) for one in asked]
+    found = [(one.name, one.arch, evr(one)) for one in base.transaction.install_set]
+    skipped = ["%s %s" % (one[0], one[2]) for one in named if one not in found]
+    if skipped:
+        # an upgrade that conflicts with something is left out by dnf without a word
+        return {"error": "it would leave out " + ", ".join(skipped)}
     from libdnf.transaction import TransactionItemReasonToString
 
     reasons = {}
+    # of several packages that are asked for the solver calls some a dependency
     for item in base.transaction:
         reason = TransactionItemReasonToString(item.reason)
-        reasons[(item.pkg.name, item.pkg.arch, evr(item.pkg))] = reason
+        key = (item.pkg.name, item.pkg.arch, evr(item.pkg))
+        reasons[key] = "user" if key in named else reason
     comes = [
         dict(known(one, base), reason=reasons.get((one.name, one.arch, evr(one)), ""))
         for one in base.transaction.install_set
@@ -190,15 +201,19 @@ def answer_offered(question):
 
 
 def answer_contents(question):
-    base = opened(True)
-    package = offered(base, *question["wanted"])
-    return {"files": None if package is None else list(package.files)}
+    # repositories are read only for what no file is kept of: that is what takes its time
+    base = opened(len(question["files"]) < len(question["wanted"]))
+    kept = base.add_remote_rpms(question["files"], strict=False)
+    found = [in_files(kept, *one) or offered(base, *one) for one in question["wanted"]]
+    return {"files": [None if one is None else list(one.files) for one in found]}
 
 
 def answer_fetch(question):
     base = opened(True)
     packages = [offered(base, *one) for one in question["wanted"]]
-    missing = [" ".join(one) for one, package in zip(question["wanted"], packages) if package is None]
+    missing = [
+        " ".join(word for word in one if word) for one, package in zip(question["wanted"], packages) if package is None
+    ]
     if missing:
         return {"error": "no repository has " + ", ".join(missing)}
     base.conf.destdir = question["folder"]

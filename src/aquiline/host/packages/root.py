@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from aquiline.errors import NotPossibleHere
 from aquiline.host.objects import Absent, Package
@@ -16,11 +16,15 @@ _KEPT = "/var/lib/aquiline/packages"
 
 
 class RootPackages:
-    """Packages of `host`, whose files are kept in the folder `kept`; every method is that of its package manager."""
+    """Packages of `host`, whose files are kept in the folder `kept`; every method is that of its package manager.
 
-    def __init__(self, host: Reading, kept: str = "") -> None:
+    `say` is told, a line each, whom is waited for.
+    """
+
+    def __init__(self, host: Reading, kept: str = "", say: Callable[[str], None] = lambda _line: None) -> None:
         self._host = host
         self._kept = kept or host.root.rstrip("/") + _KEPT
+        self._say = say
         self._found: Packages | None = None
 
     @property
@@ -29,9 +33,9 @@ class RootPackages:
         if self._found is None:
             files = KeptFiles(self._kept, self._host.root)
             if self._has("/usr/bin/apt-get", "/var/lib/dpkg/status"):
-                self._found = AptPackages(self._host, files)
+                self._found = AptPackages(self._host, files, self._say)
             elif self._has("/usr/bin/dnf", "/usr/bin/rpm"):
-                self._found = DnfPackages(self._host, files)
+                self._found = DnfPackages(self._host, files, self._say)
             else:
                 raise NotPossibleHere("there is no package manager here: neither apt nor dnf")
         return self._found
@@ -58,8 +62,11 @@ class RootPackages:
     def fetch(self, wanted: Collection[tuple[str, str]]) -> None:
         self._manager.fetch(wanted)
 
-    def contents(self, name: str, version: str) -> tuple[str, ...] | None:
-        return self._manager.contents(name, version)
+    def contents(self, wanted: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[str, ...] | None]:
+        return self._manager.contents(wanted)
+
+    def owners(self, paths: Collection[str]) -> tuple[str, ...]:
+        return self._manager.owners(paths)
 
     def configuration(self, names: Collection[str]) -> tuple[str, ...]:
         return self._manager.configuration(names)
