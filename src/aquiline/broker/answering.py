@@ -1,0 +1,278 @@
+"""What the broker says to hosts: where they stand is written down, what they are to be is told, reports are kept.
+
+A host reads and writes only what is its own: each function here is given the host whose credential was shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from aquiline.broker.broker import Broker, NotFound, Refused
+from aquiline.broker.laying import close_if_due
+from aquiline.broker.records import Change, ChangeHost, Host, HostTarget, StoredReport
+from aquiline.broker.store import Transaction
+from aquiline.changes.canonical import encode
+from aquiline.changes.placeholders import Placeholders
+from aquiline.protocol.changesets import ChangeSet, change_set_digest
+from aquiline.protocol.messages import (
+    Live,
+    MessageRefused,
+    Order,
+    Poll,
+    PollAnswer,
+    Report,
+    ReportAnswer,
+    Target,
+    decode_message,
+    encode_message,
+)
+
+#: Seconds between two polls of a host that nothing is wanted of and that does not wait for news.
+PACE = 300.0
+#: Seconds between two polls of one that does: in between it hears of nothing.
+PACE_WAITING = 0.5
+#: Exit statuses of a report that no person has to mend something for: done; something drifted, or what is left follows
+#: with the next run; done and not confirmed yet.
+_WELL = (0, 3, 18)
+#: Characters of a text that a host says about itself, and facts of it, that go into reports.
+_LONGEST_TEXT, _FACTS = 4000, 200
+#: Seconds between two polls while something is.
+PACE_AT_WORK = 5.0
+
+
+def answer(broker: Broker, host: Host, poll: Poll) -> PollAnswer:
+    """Write down where `host` stands and return what it is to do.
+
+    Raises:
+        Refused: the host is a copy of another: two machines with one credential.
+    """
+    _refuse_copy(broker, host, poll)
+    with broker.store.transaction() as tx:
+        host = _seen(broker, tx, host.name, poll)
+        target = tx.target(host.name)
+        orders = tx.orders_for(host.name, broker.now())
+        if target is not None and poll.state != "failed":
+            _settle(broker, tx, host, target)
+        if host.held_by == "person":
+            target = None
+        wants_schemas = bool(poll.schemas) and not tx.has_content("schemas", [poll.schemas])
+    at_work = bool(orders) or (target is not None and target.generation > poll.generation)
+    return PollAnswer(
+        target=None if target is None else _message(target),
+        orders=tuple(
+            Order(
+                id=one.id, change=one.change, kind=one.kind, profile=one.profile, change_ids=one.change_ids,
+                time_to_live=max(0.0, one.expires - broker.now()),
+            )
+            for one in orders
+        ),
+        pace=PACE_AT_WORK if at_work else PACE_WAITING if poll.wait else PACE,
+        wants_schemas=wants_schemas,
+    )  # fmt: skip
+
+
+def has_news(answered: PollAnswer, poll: Poll) -> bool:
+    """Return whether a host that polled has something to do: a poll without is held open."""
+    return bool(answered.orders) or (answered.target is not None and answered.target.generation > poll.generation)
+
+
+def _message(target: HostTarget) -> Target:
+    return Target(
+        generation=target.generation, profile=target.profile, change_ids=target.change_ids, effect=target.effect,
+        confirm_within=target.confirm_within, allow_irreversible=target.allow_irreversible, released=target.released,
+    )  # fmt: skip
+
+
+def _refuse_copy(broker: Broker, host: Host, poll: Poll) -> None:
+    if poll.machine_id == host.machine_id:
+        return
+    with broker.store.transaction() as tx:
+        broker.audit(tx, host.name, "machine-id refused", host.name, found=poll.machine_id[:64])
+    raise Refused(f"{host.name} was enrolled from another machine: this one is a copy of it", hint="enrol it anew")
+
+
+def _seen(broker: Broker, tx: Transaction, name: str, poll: Poll) -> Host:
+    host = tx.host(name)
+    if host is None:
+        raise NotFound(f"there is no host {name} any more")
+    host = installed_anew(broker, tx, host, poll.journal)
+    target = tx.target(name)
+    seen = msgspec.structs.replace(
+        host, seen=broker.now(), tool=poll.tool, journal=poll.journal, live=poll.live,
+        past_undo=poll.past_undo, generation=poll.generation,
+        state=poll.state, because=poll.because[:_LONGEST_TEXT], schemas=poll.schemas,
+    )  # fmt: skip
+    # A host that was released since it said so does not know it yet.
+    has_heard = target is None or poll.generation >= target.released
+    if poll.state == "held" and not host.held and has_heard:
+        seen = msgspec.structs.replace(seen, held=poll.because or "undo and revert differ", held_by="agent")
+    elif poll.state in ("idle", "failed") and host.held_by == "agent":
+        seen = msgspec.structs.replace(seen, held="", held_by="")
+    tx.put_host(seen)
+    return seen
+
+
+def installed_anew(broker: Broker, tx: Transaction, host: Host, journal: str) -> Host:
+    """Mark what a host was told and will never say that it did, where its journal is another one than before."""
+    if not host.journal or journal == host.journal:
+        return host
+    broker.audit(tx, host.name, "journal changed", host.name, before=host.journal, now=journal)
+    for record in tx.changes_of_host(host.name):
+        if record.state == "asked" and record.generation:
+            tx.put_change_host(msgspec.structs.replace(record, state="reinstalled"))
+    return msgspec.structs.replace(host, journal=journal, sequence=0, live=Live(), generation=0)
+
+
+def _settle(broker: Broker, tx: Transaction, host: Host, target: HostTarget) -> None:
+    """Mark the changes that `host` has arrived at: it is what its target says."""
+    if host.live == Live(target.profile, target.change_ids):
+        for record in _waiting(tx, host.name, target.generation):
+            tx.put_change_host(msgspec.structs.replace(record, state="done", answered=broker.now()))
+
+
+def _waiting(tx: Transaction, host: str, generation: int) -> Iterable[ChangeHost]:
+    return [
+        record
+        for record in tx.changes_of_host(host)
+        if record.state in ("asked", "failed", "reinstalled") and 0 < record.generation <= generation
+    ]
+
+
+def profile(broker: Broker, host: Host, digest: str) -> bytes:
+    """Return a profile that `host` is to be or was asked about; any other does not exist for it."""
+    with broker.store.transaction() as tx:
+        target = tx.target(host.name)
+        ours = {target.profile} if target is not None else set()
+        ours.update(one.profile for one in tx.orders_for(host.name, broker.now()))
+        found = tx.content("profile", digest) if digest in ours else None
+    if found is None:
+        raise NotFound(f"{host.name} has no profile {digest}")
+    return found
+
+
+def receive(broker: Broker, host: Host, report: Report) -> ReportAnswer:
+    """Keep a report of `host`, once however often it comes; ask for the change-set if nobody has sent it."""
+    with broker.store.transaction() as tx:
+        change = _change_of(tx, host, report)
+        if change is not None:
+            # It is over when its time is up, whether or not somebody looked then.
+            change = close_if_due(broker, tx, change.id)
+        late = change is not None and change.kind in ("test", "test-undeploy") and change.state != "open"
+        is_new = tx.add_report(
+            StoredReport(
+                id=report.id, host=host.name, change=change.id if change else "", received=broker.now(),
+                kind=report.kind, body=encode(report).encode("ascii"), late=late,
+            )
+        )  # fmt: skip
+        if is_new:
+            if report.order:
+                _end_order(tx, host, report.order)
+            if change is not None and not late:
+                _write_down(broker, tx, host, change, report)
+            _learn_live(broker, tx, host.name, report)
+            if change is not None:
+                close_if_due(broker, tx, change.id)
+        wanted = report.change_set and not tx.has_content("change-set", [report.change_set])
+    if change is not None:
+        broker.bell.ring(change.id)
+    return ReportAnswer((report.change_set,) if wanted else ())
+
+
+def _change_of(tx: Transaction, host: Host, report: Report) -> Change | None:
+    """Return the change that a report is about: by its order, else by the generation it was made for."""
+    if report.order:
+        order = tx.order(report.order)
+        if order is None or order.host != host.name:
+            raise Refused(f"{host.name} was not given an order {report.order}")
+        return tx.change(order.change)
+    if report.generation:
+        found = next((one for one in tx.changes_of_host(host.name) if one.generation == report.generation), None)
+        return None if found is None else tx.change(found.change)
+    return None
+
+
+def _end_order(tx: Transaction, host: Host, order_id: str) -> None:
+    order = tx.order(order_id)
+    if order is not None and order.host == host.name:
+        tx.put_order(msgspec.structs.replace(order, answered=True))
+
+
+def _write_down(broker: Broker, tx: Transaction, host: Host, change: Change, report: Report) -> None:
+    record = tx.change_host(change.id, host.name)
+    if record is None:
+        return
+    if report.journal == record.journal and 0 < report.sequence < record.sequence:
+        tx.put_change_host(msgspec.structs.replace(record, reports=(*record.reports, report.id)))
+        return
+    is_answer = report.kind in ("test", "verify")
+    failed = report.exit_status not in _WELL
+    state = "failed" if failed else "answered" if is_answer else record.state
+    tx.put_change_host(
+        msgspec.structs.replace(
+            record,
+            state=state,
+            because=_shaped(report) if failed else record.because,
+            planned=report.effect or record.planned,
+            actual=report.actual or record.actual,
+            change_set=report.change_set or record.change_set,
+            reports=(*record.reports, report.id),
+            exit_status=report.exit_status if failed else 0,
+            answered=broker.now(),
+            journal=report.journal,
+            sequence=report.sequence or (record.sequence if report.journal == record.journal else 0),
+        )
+    )
+
+
+def _shaped(report: Report) -> str:
+    """Return why a host failed, without what is its own, so that hosts that failed alike are shown once (P9)."""
+    is_plausible = len(report.facts) <= _FACTS and sum(map(len, report.facts.values())) <= _LONGEST_TEXT
+    try:
+        shown = Placeholders(report.facts).shape(report.error[:_LONGEST_TEXT]) if is_plausible else report.error
+    except ValueError:
+        shown = report.error
+    return shown[:_LONGEST_TEXT]
+
+
+def _learn_live(broker: Broker, tx: Transaction, name: str, report: Report) -> None:
+    """Take from a report what its host is after a run, unless a later run has told already."""
+    host = tx.host(name)
+    if host is None or report.live is None or report.journal != host.journal or report.sequence < host.sequence:
+        return
+    host = msgspec.structs.replace(host, live=report.live, sequence=report.sequence)
+    tx.put_host(host)
+    target = tx.target(name)
+    # What failed in part is live too, and has failed all the same.
+    if target is not None and report.exit_status in _WELL:
+        _settle(broker, tx, host, target)
+
+
+def keep_change_set(broker: Broker, digest: str, body: bytes) -> None:
+    """Keep the change-set that `body` holds, if its digest is what its sender says (D25).
+
+    Raises:
+        MessageRefused: it is not, or `body` holds none.
+    """
+    found = decode_message(body, ChangeSet)
+    if change_set_digest(found) != digest:
+        raise MessageRefused(f"this change-set is not {digest}")
+    with broker.store.transaction() as tx:
+        # As it was understood, not as it came: what the digest does not cover is not kept for others.
+        tx.put_content("change-set", digest, encode_message(found))
+
+
+def keep_schemas(broker: Broker, digest: str, body: bytes) -> None:
+    """Keep the schemas that `body` holds, by component, if it has the digest that its sender says.
+
+    Raises:
+        MessageRefused: it has another, or they are none.
+    """
+    decode_message(body, dict[str, dict[str, Any]])
+    if hashlib.sha256(body).hexdigest() != digest:
+        raise MessageRefused(f"these schemas are not {digest}")
+    with broker.store.transaction() as tx:
+        tx.put_content("schemas", digest, body)

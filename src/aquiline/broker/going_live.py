@@ -1,0 +1,189 @@
+"""The last steps of a deployment or undeploy: its ref in git moves, and then hosts are to be what it says.
+
+Theory of operation
+
+1. A change is written down as *intended*, with what it means to every host, before anything moves.
+2. Its domain's ref moves by compare-and-swap.
+3. One transaction makes it *open*: the database's commit and every host's target, all at once.
+4. Whoever finds an intended change of a broker that is gone finishes it: where the ref has moved by step 3, else by
+   calling it failed, because nothing has moved. Only one of them finds it *intended*, so it is done once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from aquiline.broker import targets
+from aquiline.broker.broker import Broker, Refused, change_of
+from aquiline.broker.records import Change, HostTarget
+from aquiline.broker.store import Transaction
+from aquiline.errors import AquilineError, BranchMoved
+
+
+def go_live(broker: Broker, change: Change, *, at: str = "") -> Change:
+    """Make an intended change what hosts are to be; its domain's ref is `at` this commit, or where the change found it.
+
+    Raises:
+        BranchMoved: somebody moved the domain, so nothing has moved.
+        Refused: it took so long that another broker has given it up; nothing has moved.
+    """
+    stood = at or change.before
+    if change.after:
+        try:
+            broker.repository.move(change.domain, expected=stood, to=change.after)
+        except AquilineError as error:
+            with broker.store.transaction() as tx:
+                settle_in(broker, tx, change.domain, because=error.message)
+            raise
+    with broker.store.transaction() as tx:
+        found = finish(tx, change.id)
+    if found.state == "failed":
+        if change.after:
+            with contextlib.suppress(BranchMoved):
+                broker.repository.move(change.domain, expected=change.after, to=stood)
+        raise Refused(f"{change.id} took so long that it was given up: {found.error}", hint="try again")
+    return found
+
+
+def finish(tx: Transaction, change_id: str) -> Change:
+    """Make a change open whose ref has moved, if nobody has done so yet; return what became of it."""
+    change = change_of(tx, change_id)
+    if change.state != "intended":
+        return change
+    return retract(tx, change) if change.kind == "undeploy" else lay(tx, change)
+
+
+def lay(tx: Transaction, change: Change) -> Change:
+    """Make an intended deployment the one that hosts are to be; its ref has moved."""
+    if not tx.move_branch(change.domain, expected=change.before, to=change.after):
+        raise Refused(f"{change.domain} was moved by somebody else meanwhile")
+    standing = standing_of(tx, change.domain)
+    for record in tx.change_hosts(change.id):
+        host = tx.host(record.host)
+        if host is None or host.branch != change.domain:
+            tx.put_change_host(msgspec.structs.replace(record, state="left"))
+            continue
+        if record.after:
+            tx.put_host(msgspec.structs.replace(host, compiled=record.after))
+        if record.state != "asked":
+            continue
+        target = tx.target(host.name) or targets.first_target(host.name)
+        following = targets.with_change(
+            target, change, record.after,
+            owed=owed(tx, host.name, target.change_ids, standing), gone=standing.gone.difference(host.past_undo),
+            effect=record.predicted if change.digest else "",
+        )  # fmt: skip
+        tx.put_target(following)
+        tx.put_change_host(
+            msgspec.structs.replace(record, generation=following.generation, change_ids=added(target, following))
+        )
+    laid = msgspec.structs.replace(change, state="open")
+    tx.put_change(laid)
+    return laid
+
+
+def added(before: HostTarget, after: HostTarget) -> tuple[str, ...]:
+    """Return the change IDs that a target has and the one before had not."""
+    return tuple(sorted(set(after.change_ids).difference(before.change_ids)))
+
+
+#: Changes of a domain among which one is looked for that a broker has begun and not ended: it is among the last.
+_LATELY = 100
+
+
+class InEffect(msgspec.Struct, frozen=True):
+    """What is in effect in a domain, and what was taken back there."""
+
+    deployed: tuple[str, ...]
+    gone: frozenset[str]
+
+
+def standing_of(tx: Transaction, domain: str) -> InEffect:
+    """Return which deployments of a domain stand, in the order of their serials, and which were undone."""
+    changes = tx.changes(domain)
+    return InEffect(
+        tuple(one.id for one in targets.in_effect(changes) if one.kind == "deploy"),
+        frozenset(one.id for one in changes if one.state == "undone"),
+    )
+
+
+def owed(tx: Transaction, host: str, change_ids: Sequence[str], standing: InEffect) -> list[str]:
+    """Return the changes that stand in a host's domain and that it is to have, and has not.
+
+    It was held out of them, came or returned to the domain after them, did not compile then, or had them taken back on
+    itself alone. Those that left its profile as it was it does not miss.
+    """
+    missing = [name for name in standing.deployed if name not in change_ids]
+    if not missing:
+        return []
+    states = {one.change: one.state for one in tx.changes_of_host(host)}
+    return [name for name in missing if states.get(name) != "unchanged"]
+
+
+def retract(tx: Transaction, change: Change) -> Change:
+    """Make an intended undeploy what hosts are to be; its ref has moved, if it is of the whole domain."""
+    everywhere = bool(change.after)
+    if everywhere and not tx.move_branch(change.domain, expected=change.before, to=change.after):
+        raise Refused(f"{change.domain} was moved by somebody else meanwhile")
+    for record in tx.change_hosts(change.id):
+        host = tx.host(record.host)
+        if host is None or host.branch != change.domain:
+            if record.state != "never-had":
+                tx.put_change_host(msgspec.structs.replace(record, state="left"))
+            continue
+        if everywhere:
+            host = msgspec.structs.replace(host, compiled="" if record.is_archived else record.after)
+        if record.state == "asked":
+            target = tx.target(host.name) or targets.first_target(host.name)
+            following = targets.without_changes(target, change, change.undoes, record.after)
+            tx.put_target(following)
+            tx.put_change_host(msgspec.structs.replace(record, generation=following.generation))
+            if not everywhere:
+                held = f"{', '.join(change.undoes)} undeployed here by {change.id}"
+                host = msgspec.structs.replace(host, held=held, held_by="undeploy")
+        tx.put_host(host)
+    if everywhere:
+        for name in change.undoes:
+            tx.put_change(msgspec.structs.replace(change_of(tx, name), state="undone"))
+    laid = msgspec.structs.replace(change, state="open")
+    tx.put_change(laid)
+    return laid
+
+
+def settle(broker: Broker) -> None:
+    """Finish what brokers that died had begun; what a living one is at is left to it."""
+    with broker.store.transaction() as tx:
+        domains = [one.name for one in tx.branches() if one.kind == "domain"]
+        waiting = [name for name in domains if _intended(tx.changes(name, limit=_LATELY))]
+    for name in waiting:
+        with (
+            contextlib.suppress(Refused),
+            broker.leased(name, "a broker that starts"),
+            broker.store.transaction() as tx,
+        ):
+            settle_in(broker, tx, name)
+
+
+def settle_in(
+    broker: Broker, tx: Transaction, domain: str, *, because: str = "the broker ended before anything had moved"
+) -> None:
+    """Finish what was begun in one domain; the caller holds its lease."""
+    for change in _intended(tx.changes(domain)):
+        if not (change.after and broker.repository.head(domain) == change.after and _finished(tx, change)):
+            tx.put_change(msgspec.structs.replace(change, state="failed", error=because))
+            broker.audit(tx, broker.name, "given up", change.id, why=because)
+
+
+def _finished(tx: Transaction, change: Change) -> bool:
+    try:
+        finish(tx, change.id)
+    except Refused:
+        return False
+    return True
+
+
+def _intended(changes: Iterable[Change]) -> list[Change]:
+    return [one for one in changes if one.state == "intended"]

@@ -1,0 +1,1 @@
+"""The database of each past version made that of the next."""

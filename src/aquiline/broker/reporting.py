@@ -1,0 +1,260 @@
+"""The fleet report of one change: hosts that do the same shown once, the surprising first, nobody left out (P9).
+
+Theory of operation
+
+1. Every host of the change is in exactly one state; the totals of all states are the fleet.
+2. Hosts that answered are grouped by the digest of their change-set and by how it went. Nothing else splits a group, so
+   the report is as long as there are distinct change-sets.
+3. The largest group that is well is the reference and is shown whole; each other group is shown by the steps it has
+   more or less than that one. Groups are ordered by surprise, then by size, then by name.
+4. Nothing in it depends on the clock or on the order in which answers came: equal answers are equal bytes, and the
+   digest at its end is over all of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from aquiline.broker.broker import Broker, change_of
+from aquiline.broker.laying import close_if_due, why_silent
+from aquiline.broker.naming import Folding
+from aquiline.broker.records import Change, ChangeHost, Host
+from aquiline.broker.store import Transaction
+from aquiline.changes.canonical import pack
+from aquiline.protocol.changesets import ChangeSet, ChangeSetStep
+from aquiline.protocol.messages import decode_message
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """A step that a group has more (``+``) or less (``-``) than the reference."""
+
+    sign: str
+    step: ChangeSetStep
+
+
+class Group(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Hosts to which the same is done, and for which it went the same."""
+
+    #: ``G1``, in the order of the report.
+    name: str
+    #: Folded: ``web[001-412]``.
+    hosts: str
+    count: int
+    change_set: str
+    #: 0, or how a command would have exited.
+    exit_status: int = 0
+    #: Why it failed, where it did.
+    error: str = ""
+    steps: tuple[ChangeSetStep, ...] = ()
+    #: Components that are neither planned nor unchanged, with why.
+    components: dict[str, str] = {}
+    #: Against the reference; empty of the reference itself and where there is none.
+    deltas: tuple[Delta, ...] = ()
+    is_reference: bool = False
+    #: The body of its change-set has not arrived, or was forgotten.
+    incomplete: bool = False
+
+
+class Count(msgspec.Struct, frozen=True):
+    """Something that a person should see, on how many hosts, and on which."""
+
+    what: str
+    count: int
+    hosts: str
+
+
+class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one change would do, does or did to the fleet."""
+
+    change: str
+    kind: str
+    state: str
+    domain: str
+    sandbox: str
+    author: str
+    reason: str
+    undoes: tuple[str, ...]
+    relays: tuple[str, ...]
+    #: Hosts in the change: the fleet as far as it is concerned.
+    fleet: int
+    #: State to how many; they add up to `fleet`.
+    totals: dict[str, int]
+    #: Those who have not answered, were held out or could not compile, by reason.
+    silent: tuple[Count, ...]
+    failed: tuple[Count, ...]
+    irreversible: tuple[Count, ...]
+    disturbs: tuple[Count, ...]
+    unknown: tuple[Count, ...]
+    corrective: tuple[Count, ...]
+    #: Steps over all hosts, and how many of them were foreseen.
+    steps: int
+    predicted: int
+    #: Hosts whose live run was planned as predicted by the test, and whose effect was as planned.
+    as_predicted: int
+    compared: int
+    differ: str
+    groups: tuple[Group, ...]
+    #: What an approval is for; empty until a test is closed.
+    approve: str
+    digest: str
+
+
+def report(broker: Broker, change_id: str) -> FleetReport:
+    """Return the report of a change as it is now."""
+    with broker.store.transaction() as tx:
+        change_of(tx, change_id)
+        change = close_if_due(broker, tx, change_id)
+        records = tx.change_hosts(change_id)
+        hosts = {host.name: host for host in tx.hosts()}
+        bodies = _bodies(tx, records)
+    return report_of(change, records, bodies, hosts)
+
+
+def _bodies(tx: Transaction, records: Iterable[ChangeHost]) -> dict[str, ChangeSet]:
+    found = {}
+    for digest in sorted({record.change_set for record in records if record.change_set}):
+        data = tx.content("change-set", digest)
+        if data is not None:
+            found[digest] = decode_message(data, ChangeSet)
+    return found
+
+
+def report_of(
+    change: Change, records: Sequence[ChangeHost], bodies: Mapping[str, ChangeSet], hosts: Mapping[str, Host]
+) -> FleetReport:
+    """Return the report of `change`: a function of what hosts answered."""
+    fold = Folding()
+    groups = _groups(records, bodies, fold)
+    seen = _seen(records, bodies)
+    compared = [record for record in records if record.predicted and record.planned]
+    differ = [one.host for one in records if _differs(one)]
+    found = FleetReport(
+        change=change.id, kind=change.kind, state=change.state, domain=change.domain, sandbox=change.sandbox,
+        author=change.author, reason=change.reason, undoes=change.undoes, relays=change.relays,
+        fleet=len(records),
+        totals=dict(sorted(Counter(record.state for record in records).items())),
+        silent=_counts(
+            ((why_silent(one, hosts.get(one.host)), [one.host]) for one in records if _is_silent(one)), fold
+        ),
+        failed=_counts(
+            ((one.because or f"exit status {one.exit_status}", [one.host]) for one in records if one.state == "failed"),
+            fold,
+        ),
+        irreversible=_counts(_said_of(seen, _irreversible), fold),
+        disturbs=_counts(_said_of(seen, lambda step: step.disturbs), fold),
+        unknown=_counts(_said_of(seen, lambda step: step.description if step.certain != "certain" else ""), fold),
+        corrective=_counts(_said_of(seen, lambda step: step.description if step.cause == "corrective" else ""), fold),
+        steps=sum(len(body.steps) * len(names) for names, body in seen),
+        predicted=sum(body.predicted * len(names) for names, body in seen),
+        as_predicted=sum(1 for record in compared if not _differs(record)),
+        compared=len(compared),
+        differ=fold(differ) if differ else "",
+        groups=groups,
+        approve=change.digest if change.kind == "test" else "",
+        digest="",
+    )  # fmt: skip
+    return msgspec.structs.replace(found, digest=hashlib.sha256(b"aquiline fleet report 1\n" + pack(found)).hexdigest())
+
+
+def _differs(record: ChangeHost) -> bool:
+    if record.actual and record.planned and record.actual != record.planned:
+        return True
+    return bool(record.predicted and record.planned and record.predicted != record.planned)
+
+
+def _is_silent(record: ChangeHost) -> bool:
+    return record.state in ("asked", "held-out", "not-compiled", "left", "reinstalled")
+
+
+def _seen(records: Iterable[ChangeHost], bodies: Mapping[str, ChangeSet]) -> list[tuple[list[str], ChangeSet]]:
+    """Return the hosts of each change-set: what it says is looked at once, however many they are."""
+    members: dict[str, list[str]] = {}
+    for record in records:
+        if record.change_set in bodies:
+            members.setdefault(record.change_set, []).append(record.host)
+    return [(names, bodies[digest]) for digest, names in members.items()]
+
+
+def _counts(found: Iterable[tuple[str, Iterable[str]]], fold: Folding) -> tuple[Count, ...]:
+    by_what: dict[str, set[str]] = {}
+    for what, names in found:
+        by_what.setdefault(what, set()).update(names)
+    ordered = sorted(by_what.items(), key=lambda one: (-len(one[1]), one[0]))
+    return tuple(Count(what, len(names), fold(names)) for what, names in ordered)
+
+
+def _said_of(
+    seen: Sequence[tuple[list[str], ChangeSet]], words: Callable[[ChangeSetStep], str]
+) -> Iterator[tuple[str, list[str]]]:
+    """Return what `words` says of the steps of hosts, with these; of an empty text nothing."""
+    for names, body in seen:
+        for what in sorted(set(map(words, body.steps))):
+            if what:
+                yield what, names
+
+
+def _irreversible(step: ChangeSetStep) -> str:
+    return f"{step.description}: {step.reason}" if step.undo_class == "irreversible" else ""
+
+
+# ---- groups --------------------------------------------------------------------------------------------------------
+
+
+def _groups(records: Sequence[ChangeHost], bodies: Mapping[str, ChangeSet], fold: Folding) -> tuple[Group, ...]:
+    members: dict[tuple[str, int, str], list[str]] = {}
+    for record in records:
+        if record.change_set or record.exit_status:
+            key = (record.change_set, record.exit_status, record.because if record.exit_status else "")
+            members.setdefault(key, []).append(record.host)
+    groups = [_group(key, names, bodies, fold) for key, names in members.items()]
+    well = [one for one in groups if not one.exit_status and not one.incomplete and one.steps]
+    reference = min(well, key=lambda one: (-one.count, one.change_set), default=None)
+    ordered = sorted(groups, key=lambda one: (_calm(one, reference), -one.count, one.change_set, one.hosts))
+    return tuple(
+        msgspec.structs.replace(
+            one, name=f"G{number}", is_reference=one is reference, deltas=tuple(_deltas(reference, one))
+        )
+        for number, one in enumerate(ordered, 1)
+    )
+
+
+def _group(key: tuple[str, int, str], names: Sequence[str], bodies: Mapping[str, ChangeSet], fold: Folding) -> Group:
+    digest, exit_status, error = key
+    body = bodies.get(digest)
+    return Group(
+        name="", hosts=fold(names), count=len(names), change_set=digest, exit_status=exit_status, error=error,
+        steps=body.steps if body else (), components=body.components if body else {},
+        incomplete=body is None and bool(digest),
+    )  # fmt: skip
+
+
+def _calm(group: Group, reference: Group | None) -> int:
+    """Return how little a group surprises: the worst first, the reference after all that differ from it."""
+    if group.exit_status or any(state.startswith("failed") for state in group.components.values()):
+        return 0
+    if any(step.undo_class == "irreversible" for step in group.steps):
+        return 1
+    if any(step.certain == "unknown" for step in group.steps) or group.incomplete:
+        return 2
+    if group is reference:
+        return 4
+    return 3 if group.steps else 5
+
+
+def _deltas(reference: Group | None, group: Group) -> Iterator[Delta]:
+    if reference is None or group is reference or not group.steps:
+        return
+    ours, theirs = list(map(_identity, group.steps)), list(map(_identity, reference.steps))
+    for tag, first, last, start, end in difflib.SequenceMatcher(None, theirs, ours, autojunk=False).get_opcodes():
+        if tag != "equal":
+            yield from (Delta("-", step) for step in reference.steps[first:last])
+            yield from (Delta("+", step) for step in group.steps[start:end])
+
+
+def _identity(step: ChangeSetStep) -> bytes:
+    return pack([step.component, step.kind, step.description, step.undo, step.row])
