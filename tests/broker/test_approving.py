@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aquiline.broker import answering, laying, members, reporting
+from aquiline.broker import answering, closing, laying, members, reporting
 from aquiline.broker.broker import Refused
 from aquiline.broker.records import Approval, Change, StoredReport
 from aquiline.errors import PlanStale
@@ -15,7 +15,7 @@ def asked(fleet: Fleet, sandbox: str, *answering_hosts: str) -> Change:
     """Test a sandbox, let some hosts answer, and close it."""
     test = laying.ask(fleet.broker, sandbox, "prod", ALICE)
     fleet.visit(*(answering_hosts or fleet.hosts))
-    laying.end_test(fleet.broker, test.id)
+    closing.close_early(fleet.broker, test.id, ALICE)
     return fleet.change(test)
 
 
@@ -160,7 +160,7 @@ def test_a_move_that_was_approved(fleet: Fleet) -> None:
     members.set_rules(fleet.broker, "qa", ALICE, needs_approval=True)
     qa = fleet.sandbox({"common/motd": "qa"}, domain="qa")
     test_of_qa = laying.ask(fleet.broker, qa, "qa", ALICE)
-    laying.end_test(fleet.broker, test_of_qa.id)
+    closing.close_early(fleet.broker, test_of_qa.id, ALICE)
     approved(fleet, fleet.change(test_of_qa))
     laying.deploy(fleet.broker, qa, "qa", ALICE, approved=fleet.change(test_of_qa).digest)
 

@@ -128,7 +128,8 @@ def test_what_is_kept_for_others_is_what_its_digest_says(fleet: Fleet) -> None:
     body = ChangeSet(notes=("one",))
     digest = change_set_digest(body)
 
-    answering.keep_change_set(fleet.broker, digest, b'{"version":1,"notes":["one"],"more":"' + b"x" * 100_000 + b'"}')
+    more = b'{"version":1,"notes":["one"],"more":"' + b"x" * 100_000 + b'"}'
+    answering.keep_change_set(fleet.broker, fleet.record("web1"), digest, more)
 
     with fleet.store.transaction() as tx:
         kept = tx.content("change-set", digest)

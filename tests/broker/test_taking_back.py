@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aquiline.broker import laying, members, targets
+from aquiline.broker import closing, laying, members, targets
 from aquiline.broker.broker import NotFound, Refused
 from aquiline.broker.taking_back import last_changes
 from aquiline.errors import UsageError
@@ -287,4 +287,4 @@ def test_what_cannot_be_taken_back(fleet: Fleet) -> None:
 
     assert ((standing.id,), head) == (taken.undoes, standing.before)
     with pytest.raises(Refused, match="only a test"):
-        laying.end_test(fleet.broker, taken.id)
+        closing.close_early(fleet.broker, taken.id, ALICE)

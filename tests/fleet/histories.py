@@ -115,7 +115,8 @@ class SmallHost:
         for report in self.reports * (2 if twice else 1):
             answered = answering.receive(self.broker, self.record(), report)
             for digest in answered.wants:
-                answering.keep_change_set(self.broker, digest, encode_message(ChangeSet(notes=(report.effect,))))
+                body = encode_message(ChangeSet(notes=(report.effect,)))
+                answering.keep_change_set(self.broker, self.record(), digest, body)
         self.reports.clear()
 
     # ---- doing ----

@@ -71,7 +71,7 @@ class HereLink:
         return answering.receive(self._broker, self._host(), report)
 
     def send_change_set(self, digest: str, change_set: ChangeSet) -> None:
-        answering.keep_change_set(self._broker, digest, encode_message(change_set))
+        answering.keep_change_set(self._broker, self._host(), digest, encode_message(change_set))
 
     def send_schemas(self, digest: str, schemas: bytes) -> None:
         answering.keep_schemas(self._broker, digest, schemas)

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from aquiline.broker.broker import Broker, NotFound, Refused
-from aquiline.broker.laying import close_if_due
-from aquiline.broker.records import Change, ChangeHost, Host, HostTarget, StoredReport
+from aquiline.broker.closing import close_if_due, keep_late
+from aquiline.broker.records import Change, ChangeHost, Host, HostTarget, LateAnswer, StoredReport
 from aquiline.broker.store import Transaction
 from aquiline.changes.canonical import encode
 from aquiline.changes.placeholders import Placeholders
@@ -161,7 +161,7 @@ def receive(broker: Broker, host: Host, report: Report) -> ReportAnswer:
         if change is not None:
             # It is over when its time is up, whether or not somebody looked then.
             change = close_if_due(broker, tx, change.id)
-        late = change is not None and change.kind in ("test", "test-undeploy") and change.state != "open"
+        late = change is not None and change.is_question and change.state != "open"
         is_new = tx.add_report(
             StoredReport(
                 id=report.id, host=host.name, change=change.id if change else "", received=broker.now(),
@@ -171,7 +171,9 @@ def receive(broker: Broker, host: Host, report: Report) -> ReportAnswer:
         if is_new:
             if report.order:
                 _end_order(tx, host, report.order)
-            if change is not None and not late:
+            if change is not None and late:
+                keep_late(tx, change, host.name, _late_answer(report))
+            elif change is not None:
                 _write_down(broker, tx, host, change, report)
             _learn_live(broker, tx, host.name, report)
             if change is not None:
@@ -228,6 +230,16 @@ def _write_down(broker: Broker, tx: Transaction, host: Host, change: Change, rep
     )
 
 
+def _late_answer(report: Report) -> LateAnswer:
+    failed = report.exit_status not in _WELL
+    return LateAnswer(
+        report=report.id,
+        change_set=report.change_set,
+        exit_status=report.exit_status if failed else 0,
+        because=_shaped(report) if failed else "",
+    )
+
+
 def _shaped(report: Report) -> str:
     """Return why a host failed, without what is its own, so that hosts that failed alike are shown once (P9)."""
     is_plausible = len(report.facts) <= _FACTS and sum(map(len, report.facts.values())) <= _LONGEST_TEXT
@@ -251,8 +263,10 @@ def _learn_live(broker: Broker, tx: Transaction, name: str, report: Report) -> N
         _settle(broker, tx, host, target)
 
 
-def keep_change_set(broker: Broker, digest: str, body: bytes) -> None:
-    """Keep the change-set that `body` holds, if its digest is what its sender says (D25).
+def keep_change_set(broker: Broker, host: Host, digest: str, body: bytes) -> None:
+    """Keep the change-set that `body` holds, which `host` sent, if its digest is what it says (D25).
+
+    Questions that waited for nothing else are closed.
 
     Raises:
         MessageRefused: it is not, or `body` holds none.
@@ -263,6 +277,10 @@ def keep_change_set(broker: Broker, digest: str, body: bytes) -> None:
     with broker.store.transaction() as tx:
         # As it was understood, not as it came: what the digest does not cover is not kept for others.
         tx.put_content("change-set", digest, encode_message(found))
+        waiting = [one.change for one in tx.changes_of_host(host.name) if one.change_set == digest]
+        for change_id in waiting:
+            close_if_due(broker, tx, change_id)
+    broker.bell.ring(*waiting)
 
 
 def keep_schemas(broker: Broker, digest: str, body: bytes) -> None:

@@ -14,8 +14,7 @@ change has failed. The database says which commit is live (D20).
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -25,12 +24,12 @@ from aquiline.broker.broker import (
     Broker,
     Compilation,
     Refused,
-    change_of,
     domain_of,
     new_change_id,
     refuse_frozen,
     sandbox_of,
 )
+from aquiline.broker.closing import close_if_due
 from aquiline.broker.compiling import Compiled, CompileFailed
 from aquiline.broker.going_live import InEffect, go_live, owed, settle_in, standing_of
 from aquiline.broker.records import Approval, Branch, Change, ChangeHost, Host, HostTarget, Lease, StoredOrder
@@ -344,62 +343,6 @@ class _Meaning(msgspec.Struct, frozen=True):
                 record, state="held-out", because=f"did not answer the test {self.tested.id}"
             )
         return record
-
-
-def close(broker: Broker, tx: Transaction, change: Change) -> Change:
-    """Close a change. Of a test the digest then says what every host answered, and nothing adds to it (D21)."""
-    if change.state != "open":
-        return change
-    is_test = change.kind in ("test", "test-undeploy")
-    records = tx.change_hosts(change.id)
-    for record in records:
-        if is_test and record.state == "asked":
-            # As it was then: the report of a closed test says the same for ever.
-            tx.put_change_host(msgspec.structs.replace(record, because=why_silent(record, tx.host(record.host))))
-    digest = digest_of(records) if is_test else change.digest
-    closed = msgspec.structs.replace(change, state="closed", closed=broker.now(), digest=digest)
-    tx.put_change(closed)
-    return closed
-
-
-def why_silent(record: ChangeHost, host: Host | None) -> str:
-    """Return why a host has nothing to say of a change."""
-    if record.state != "asked":
-        return f"{record.state}: {record.because}" if record.because else record.state
-    if record.because:
-        return record.because
-    if host is None:
-        return "removed"
-    if not host.enrolled:
-        return "not enrolled"
-    if host.state not in ("", "idle"):
-        return f"{host.state}: {host.because}" if host.because else host.state
-    return "not heard of since it was asked" if host.seen else "never seen"
-
-
-def end_test(broker: Broker, change_id: str) -> Change:
-    """Close a test before its deadline; raises `Refused` where it is none."""
-    with broker.store.transaction() as tx:
-        change = change_of(tx, change_id)
-        if change.kind not in ("test", "test-undeploy"):
-            raise Refused(f"{change_id} is no test: only a test is closed", hint="`aquiline undeploy` takes it back")
-        return close(broker, tx, change)
-
-
-def close_if_due(broker: Broker, tx: Transaction, change_id: str) -> Change:
-    """Close a test whose time is up, and any change that every host has answered; return the change as it is then."""
-    change = change_of(tx, change_id)
-    if change.state != "open":
-        return change
-    waits = any(record.state == "asked" for record in tx.change_hosts(change_id))
-    is_over = 0 < change.deadline <= broker.now()
-    return change if waits and not is_over else close(broker, tx, change)
-
-
-def digest_of(records: Iterable[ChangeHost]) -> str:
-    """Return the digest of what hosts answered: over host, profile and effect, in the order of their names."""
-    rows = [[one.host, one.state, one.after, one.planned] for one in sorted(records, key=lambda one: one.host)]
-    return hashlib.sha256(b"aquiline test 1\n" + pack(rows)).hexdigest()
 
 
 def keep_profile(tx: Transaction, compiled: Compiled) -> None:

@@ -126,7 +126,14 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     relays: tuple[str, ...] = ()
     #: Of a closed test: digest over host and effect digest. Of a deployment: that of the test it was approved by.
     digest: str = ""
+    #: Of a closed question: change-sets that hosts had named and not sent; what comes of them later is its addendum.
+    missing: tuple[str, ...] = ()
     error: str = ""
+
+    @property
+    def is_question(self) -> bool:
+        """Return whether it only asks hosts, and moves nothing."""
+        return self.kind in ("test", "test-undeploy", "verify")
 
 
 #: ``asked``: an order or target waits for it; ``answered``; ``unchanged``: its profile is the same; ``failed``: it
@@ -135,6 +142,17 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 ChangeHostState = Literal[
     "asked", "answered", "unchanged", "failed", "done", "held-out", "never-had", "left", "reinstalled", "not-compiled"
 ]
+
+
+class LateAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host answered when its question was closed."""
+
+    #: The report that says it.
+    report: str
+    change_set: str = ""
+    exit_status: int = 0
+    #: Why it failed, where it did.
+    because: str = ""
 
 
 class ChangeHost(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +185,8 @@ class ChangeHost(msgspec.Struct, frozen=True, kw_only=True):
     #: changes nothing.
     journal: str = ""
     sequence: int = 0
+    #: Of a closed question: what came later, which changes nothing of the above.
+    late: LateAnswer | None = None
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from aquiline.broker.reporting import Count, Delta, FleetReport, Group
+from aquiline.broker.reporting import Addendum, Count, Delta, FleetReport, Group
 from aquiline.changes.text import visible
 from aquiline.protocol.changesets import ChangeSetStep
 
@@ -27,6 +27,9 @@ def render_report(report: FleetReport, *, show: str = "") -> str:
     sections = [list(_headline(report)), list(_surprises(report))]
     sections += [list(_group(one, report, opened=show in (one.name, "all"))) for one in report.groups]
     sections.append(list(_end(report)))
+    if report.addendum is not None:
+        sections.append(list(_addendum(report.addendum)))
+        sections += [list(_group(one, report, opened=show in (one.name, "all"))) for one in report.addendum.groups]
     return "\n".join("".join(f"{line}\n" for line in section) for section in sections if section)
 
 
@@ -73,6 +76,10 @@ def _group(group: Group, report: FleetReport, *, opened: bool) -> Iterator[str]:
     sign = "=" if group.is_reference else "!" if group.exit_status else "~"
     share = f"{group.count * 100 // report.fleet} %" if report.fleet else ""
     yield f"{sign} {group.name}  {_count(group.count, 'host')}, {share}  {group.hosts}"
+    if group.same_as:
+        yield f"    as {group.same_as}"
+        if not opened and group.same_as in {one.name for one in report.groups if not one.incomplete}:
+            return
     if group.error:
         yield f"    failed ({group.exit_status}): {visible(group.error)}"
     for name, state in group.components.items():
@@ -107,6 +114,13 @@ def _end(report: FleetReport) -> Iterator[str]:
     if report.approve:
         yield f"approve with: aquiline approve {report.change} {report.approve}"
     yield f"digest {report.digest}"
+
+
+def _addendum(addendum: Addendum) -> Iterator[str]:
+    what = (
+        f"{_count(addendum.answered, 'host')} answered  {addendum.hosts}" if addendum.answered else "change-sets came"
+    )
+    yield f"after it closed: {what}"
 
 
 def _count(number: int, noun: str) -> str:

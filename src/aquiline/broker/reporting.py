@@ -9,6 +9,7 @@ Theory of operation
    more or less than that one. Groups are ordered by surprise, then by size, then by name.
 4. Nothing in it depends on the clock or on the order in which answers came: equal answers are equal bytes, and the
    digest at its end is over all of it.
+5. What came after a question was closed is its addendum: shown below, and no part of the digest (D21).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from aquiline.broker.broker import Broker, change_of
-from aquiline.broker.laying import close_if_due, why_silent
+from aquiline.broker.closing import close_if_due, why_silent
 from aquiline.broker.naming import Folding
 from aquiline.broker.records import Change, ChangeHost, Host
 from aquiline.broker.store import Transaction
@@ -56,8 +57,10 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     #: Against the reference; empty of the reference itself and where there is none.
     deltas: tuple[Delta, ...] = ()
     is_reference: bool = False
-    #: The body of its change-set has not arrived, or was forgotten.
+    #: The body of its change-set had not arrived when that counted, or was forgotten.
     incomplete: bool = False
+    #: Of an addendum: the group of the report that has the same change-set, and went the same.
+    same_as: str = ""
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -66,6 +69,16 @@ class Count(msgspec.Struct, frozen=True):
     what: str
     count: int
     hosts: str
+
+
+class Addendum(msgspec.Struct, frozen=True, kw_only=True):
+    """What came when a question was closed: answers, and change-sets of answers that had come in time."""
+
+    #: Hosts that answered late, and which.
+    answered: int
+    hosts: str
+    #: What they would do, and what came of groups whose change-set was missing; ``L1``, ``L2``.
+    groups: tuple[Group, ...]
 
 
 class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +115,8 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     #: What an approval is for; empty until a test is closed.
     approve: str
     digest: str
+    #: None where nothing came late; the digest is over all but this.
+    addendum: Addendum | None = None
 
 
 def report(broker: Broker, change_id: str) -> FleetReport:
@@ -115,9 +130,10 @@ def report(broker: Broker, change_id: str) -> FleetReport:
     return report_of(change, records, bodies, hosts)
 
 
-def _bodies(tx: Transaction, records: Iterable[ChangeHost]) -> dict[str, ChangeSet]:
+def _bodies(tx: Transaction, records: Sequence[ChangeHost]) -> dict[str, ChangeSet]:
     found = {}
-    for digest in sorted({record.change_set for record in records if record.change_set}):
+    named = {record.change_set for record in records} | {one.late.change_set for one in records if one.late is not None}
+    for digest in sorted(named - {""}):
         data = tx.content("change-set", digest)
         if data is not None:
             found[digest] = decode_message(data, ChangeSet)
@@ -129,8 +145,9 @@ def report_of(
 ) -> FleetReport:
     """Return the report of `change`: a function of what hosts answered."""
     fold = Folding()
-    groups = _groups(records, bodies, fold)
-    seen = _seen(records, bodies)
+    in_time = {digest: body for digest, body in bodies.items() if digest not in change.missing}
+    groups = _groups(records, in_time, fold)
+    seen = _seen(records, in_time)
     compared = [record for record in records if record.predicted and record.planned]
     differ = [one.host for one in records if _differs(one)]
     found = FleetReport(
@@ -158,7 +175,15 @@ def report_of(
         approve=change.digest if change.kind == "test" else "",
         digest="",
     )  # fmt: skip
-    return msgspec.structs.replace(found, digest=hashlib.sha256(b"aquiline fleet report 1\n" + pack(found)).hexdigest())
+    return msgspec.structs.replace(
+        found, digest=_digest(found), addendum=_addendum(change, records, bodies, groups, fold)
+    )
+
+
+def _digest(found: FleetReport) -> str:
+    """Return the digest of a report that has none yet; its addendum comes after it."""
+    said = {name: getattr(found, name) for name in found.__struct_fields__ if name != "addendum"}
+    return hashlib.sha256(b"aquiline fleet report 1\n" + pack(said)).hexdigest()
 
 
 def _differs(record: ChangeHost) -> bool:
@@ -205,16 +230,27 @@ def _irreversible(step: ChangeSetStep) -> str:
 # ---- groups --------------------------------------------------------------------------------------------------------
 
 
+class _Key(msgspec.Struct, frozen=True):
+    """What hosts of one group have in common."""
+
+    change_set: str
+    exit_status: int
+    error: str
+
+
+def _key(record: ChangeHost) -> _Key:
+    return _Key(record.change_set, record.exit_status, record.because if record.exit_status else "")
+
+
 def _groups(records: Sequence[ChangeHost], bodies: Mapping[str, ChangeSet], fold: Folding) -> tuple[Group, ...]:
-    members: dict[tuple[str, int, str], list[str]] = {}
+    members: dict[_Key, list[str]] = {}
     for record in records:
         if record.change_set or record.exit_status:
-            key = (record.change_set, record.exit_status, record.because if record.exit_status else "")
-            members.setdefault(key, []).append(record.host)
+            members.setdefault(_key(record), []).append(record.host)
     groups = [_group(key, names, bodies, fold) for key, names in members.items()]
     well = [one for one in groups if not one.exit_status and not one.incomplete and one.steps]
     reference = min(well, key=lambda one: (-one.count, one.change_set), default=None)
-    ordered = sorted(groups, key=lambda one: (_calm(one, reference), -one.count, one.change_set, one.hosts))
+    ordered = sorted(groups, key=_by_surprise(reference))
     return tuple(
         msgspec.structs.replace(
             one, name=f"G{number}", is_reference=one is reference, deltas=tuple(_deltas(reference, one))
@@ -223,14 +259,48 @@ def _groups(records: Sequence[ChangeHost], bodies: Mapping[str, ChangeSet], fold
     )
 
 
-def _group(key: tuple[str, int, str], names: Sequence[str], bodies: Mapping[str, ChangeSet], fold: Folding) -> Group:
-    digest, exit_status, error = key
-    body = bodies.get(digest)
+def _addendum(
+    change: Change,
+    records: Sequence[ChangeHost],
+    bodies: Mapping[str, ChangeSet],
+    groups: Sequence[Group],
+    fold: Folding,
+) -> Addendum | None:
+    """Return what came when `change` was closed; `groups` are those of its report."""
+    late: dict[_Key, list[str]] = {}
+    for record in records:
+        if record.late is not None:
+            late.setdefault(_Key(record.late.change_set, record.late.exit_status, record.late.because), []).append(
+                record.host
+            )
+    answered = [name for names in late.values() for name in names]
+    for record in records:
+        if record.change_set in change.missing and record.change_set in bodies:
+            late.setdefault(_key(record), []).append(record.host)
+    if not late:
+        return None
+    known = {_Key(one.change_set, one.exit_status, one.error): one.name for one in groups}
+    found = [
+        msgspec.structs.replace(_group(key, names, bodies, fold), same_as=known.get(key, ""))
+        for key, names in late.items()
+    ]
+    ordered = sorted(found, key=_by_surprise(None))
+    named = (msgspec.structs.replace(one, name=f"L{number}") for number, one in enumerate(ordered, 1))
+    return Addendum(answered=len(answered), hosts=fold(answered) if answered else "", groups=tuple(named))
+
+
+def _group(key: _Key, names: Sequence[str], bodies: Mapping[str, ChangeSet], fold: Folding) -> Group:
+    body = bodies.get(key.change_set)
     return Group(
-        name="", hosts=fold(names), count=len(names), change_set=digest, exit_status=exit_status, error=error,
-        steps=body.steps if body else (), components=body.components if body else {},
-        incomplete=body is None and bool(digest),
+        name="", hosts=fold(names), count=len(names), change_set=key.change_set, exit_status=key.exit_status,
+        error=key.error, steps=body.steps if body else (), components=body.components if body else {},
+        incomplete=body is None and bool(key.change_set),
     )  # fmt: skip
+
+
+def _by_surprise(reference: Group | None) -> Callable[[Group], tuple[int, int, str, str]]:
+    """Return what groups are sorted by: surprise, then size, then name."""
+    return lambda one: (_calm(one, reference), -one.count, one.change_set, one.hosts)
 
 
 def _calm(group: Group, reference: Group | None) -> int:

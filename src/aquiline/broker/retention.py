@@ -57,7 +57,7 @@ def _is_over(
 ) -> bool:
     if change.created >= before or change.state in ("intended", "open"):
         return False
-    if change.kind in ("test", "test-undeploy", "verify") or change.state == "failed":
+    if change.is_question or change.state == "failed":
         return True
     for host in hosts:
         target = targets.get(host.name)
@@ -77,7 +77,7 @@ def _drop_contents(tx: Transaction, hosts: Iterable[Host], targets: Iterable[Hos
         if change.id not in gone:
             for record in tx.change_hosts(change.id):
                 profiles |= {record.before, record.after}
-                change_sets.add(record.change_set)
+                change_sets |= {record.change_set, record.late.change_set if record.late is not None else ""}
             change_sets |= {decode(one.body, Report).change_set for one in tx.reports_of_change(change.id)}
     change_sets |= {decode(one.body, Report).change_set for one in tx.reports_of_change("")}
     kept = {"profile": profiles, "change-set": change_sets, "schemas": {host.schemas for host in hosts}}

@@ -147,13 +147,14 @@ class FleetClient:
     def wait_until_closed(
         self, change: str, on_look: Callable[[Mapping[str, int]], None], seconds: float
     ) -> Mapping[str, Any]:
-        """Return a change once every host has answered or `seconds` are over; `on_look` is told how far it is."""
+        """Return a change once it is closed or `seconds` are over; `on_look` is told how far it is."""
         pause, until = 0.2, time.monotonic() + seconds
         while True:
+            is_last_look = time.monotonic() > until
             found: Mapping[str, Any] = self.ask("GET", f"/v1/changes/{segment(change)}")
             report = self.ask("GET", f"/v1/changes/{segment(change)}/report")
             on_look(report["totals"])
-            if found["state"] != "open" or not report["totals"].get("asked") or time.monotonic() > until:
+            if found["state"] != "open" or is_last_look:
                 return found
             time.sleep(pause)
             pause = min(pause * 1.5, 5.0)

@@ -30,6 +30,7 @@ MODULES: dict[str, dict[str, str]] = {
     "Change a fleet": {
         "deploy": "deploy",
         "undeploy": "deploy",
+        "close": "deploy",
         "approve": "deploy",
         "changes": "changes",
         "report": "changes",

@@ -24,6 +24,7 @@ from aquiline.broker.api.identity import Authentication, people_only
 from aquiline.broker.api.people import People
 from aquiline.broker.api.requests import BrokerRequest, BrokerResponse
 from aquiline.broker.broker import Blocked, Broker, NotFound, Refused
+from aquiline.broker.closing import close_overdue
 from aquiline.broker.going_live import settle
 from aquiline.broker.metrics import FleetCollector
 from aquiline.broker.retention import forget
@@ -97,13 +98,14 @@ def application(broker: Broker, *, keep_days: float = 0.0) -> Litestar:
 
 
 async def _settle_often(broker: Broker) -> None:
-    """Finish what a broker has begun that died, as soon as its lease is over."""
+    """Finish what a broker has begun that died, as soon as its lease is over; close what nobody looks at in time."""
     while True:
         await asyncio.sleep(_PATIENCE)
-        try:
-            await sync_to_thread(settle, broker)
-        except AquilineError as error:
-            _log.warning("what another broker has begun was not finished: %s", error.message)
+        for what, tend in (("what another broker has begun was not finished", settle), ("not closed", close_overdue)):
+            try:
+                await sync_to_thread(tend, broker)
+            except AquilineError as error:
+                _log.warning("%s: %s", what, error.message)
 
 
 async def _forget_daily(broker: Broker, days: float) -> None:

@@ -61,7 +61,7 @@ class Hosts(Controller):
     @put("/change-sets/{digest:str}", status_code=204)
     async def change_set(self, request: BrokerRequest, state: State, digest: str) -> None:
         """Send a change-set that the broker asked for."""
-        await sync_to_thread(answering.keep_change_set, state.broker, digest, await request.body())
+        await sync_to_thread(answering.keep_change_set, state.broker, _host(request), digest, await request.body())
 
     @put("/schemas/{digest:str}", status_code=204)
     async def schemas(self, request: BrokerRequest, state: State, digest: str) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from litestar import Controller, MediaType, delete, get, post
 from litestar.datastructures import State
 
-from aquiline.broker import adopting, laying, members, reading, reporting, taking_back
+from aquiline.broker import adopting, closing, laying, members, reading, reporting, taking_back
 from aquiline.broker.api.identity import admin, approver, author, people_only
 from aquiline.broker.api.requests import BrokerRequest
 from aquiline.broker.broker import Asker, change_of
@@ -304,13 +304,13 @@ class People(Controller):
         """Show a change."""
         with state.broker.store.transaction() as tx:
             change_of(tx, slashed(change))
-            return laying.close_if_due(state.broker, tx, slashed(change))
+            return closing.close_if_due(state.broker, tx, slashed(change))
 
     @get("/changes/{change:str}/hosts", sync_to_thread=True)
     def change_hosts(self, state: State, change: str) -> list[ChangeHost]:
         """List what a change means to each host."""
         with state.broker.store.transaction() as tx:
-            laying.close_if_due(state.broker, tx, slashed(change))
+            closing.close_if_due(state.broker, tx, slashed(change))
             return list(tx.change_hosts(slashed(change)))
 
     @get("/changes/{change:str}/report", sync_to_thread=True)
@@ -329,9 +329,9 @@ class People(Controller):
         return reading.reports(state.broker, name, limit=min(max(limit, 1), 1000))
 
     @post("/changes/{change:str}/close", guards=[author], sync_to_thread=True)
-    def close(self, state: State, change: str) -> Change:
-        """Close a test before its deadline."""
-        return laying.end_test(state.broker, slashed(change))
+    def close(self, request: BrokerRequest, state: State, change: str) -> Change:
+        """Close a test or verification before its deadline."""
+        return closing.close_early(state.broker, slashed(change), Asker(request.user.name))
 
     @post("/changes/{change:str}/approve", guards=[approver], sync_to_thread=True)
     def approve(self, request: BrokerRequest, state: State, change: str, data: Approve) -> Approval:

@@ -105,6 +105,18 @@ def report(invocation: Invocation, broker: FleetClient, name: str, show: str = "
     return _FAILED if found["failed"] else 0
 
 
+def _close_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("change", metavar="CHANGE", help="a test or verification")
+    parser.add_argument("--show", default="", metavar="GROUP", help="show this group's diffs; `all` for every group")
+    add_broker_options(parser)
+
+
+def _close(invocation: Invocation) -> int:
+    broker, name = client(invocation), invocation.arguments.change
+    broker.ask("POST", f"/v1/changes/{segment(name)}/close")
+    return report(invocation, broker, name, invocation.arguments.show)
+
+
 def _approve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("change", metavar="CHANGE", help="a closed test")
     parser.add_argument("digest", metavar="DIGEST", help="the digest that its report shows: what you have read")
@@ -155,6 +167,19 @@ COMMANDS = (
         statuses=(15, 21),
         add_arguments=_undeploy_arguments,
         run=_undeploy,
+    ),
+    Command(
+        name="close",
+        summary="Close a test or verification before its deadline, and report",
+        explanation="""
+            It closes by itself once every host has answered and sent what its answer names, or at its deadline (--wait
+            of the command that asked). What it says then, and its digest, never change: an answer that comes later is
+            shown below the report, as an addendum. Closing what is closed is success.
+        """,
+        examples=(Example("aquiline close prod-16", "those who have not answered by now are silent"),),
+        statuses=(15,),
+        add_arguments=_close_arguments,
+        run=_close,
     ),
     Command(
         name="approve",
