@@ -124,6 +124,42 @@ def test_a_unit_that_fails_fails_the_step(ours: Ours) -> None:
     assert [] == ours.differences(before)
 
 
+@pytest.mark.slow
+def test_a_unit_that_dies_for_ever_is_taken_back(ours: Ours) -> None:
+    """No start limit ends it: it runs at one instant, has ended at the next. It has failed at each of them."""
+    before = ours.host.snapshot()
+    service = {"ExecStart": "/bin/sh -c 'sleep 0.2; exit 3'", "Restart": "always", "RestartSec": 0}
+    dies = {"unit": {"StartLimitIntervalSec": 0}, "service": service, **INSTALL}
+    ours.wants({"ours": {"file": {"config": dies, "replace": True}}})
+
+    for _ in range(2):
+        assert "started again and again" in ours.apply(status=15)
+    ours.run("undo", "last~1")
+    assert [] == ours.differences(before)
+    ours.apply(status=15)
+    ours.wants({"ours": {"file": {"config": {"service": {"ExecStart": "/bin/sleep 99"}, **INSTALL}, "replace": True}}})
+    ours.apply()
+    ours.run("undo", "--last", "2")
+    assert [] == ours.differences(before)
+
+
+@pytest.mark.parametrize("by_script", [False, True], ids=["undo", "script"])
+def test_what_crashed_since_is_taken_back(by_script: bool, ours: Ours) -> None:
+    """A daemon that the run started, and that died since, is nobody's change."""
+    service = {"ExecStart": "/bin/sh -c 'sleep 2.5; exit 3'"}
+    before = ours.host.snapshot()
+    ours.wants({"ours": {"file": {"config": {"service": service, **INSTALL}, "replace": True}}})
+    ours.apply()
+    ours.wait_for("ours.service", "failed")
+
+    if by_script:
+        ours.host.run(["sh", "-c", "sh /var/lib/aquiline/undo/*.sh"])
+    else:
+        ours.run("undo")
+
+    assert [] == ours.differences(before)
+
+
 def test_what_a_condition_keeps_from_starting_fails(ours: Ours) -> None:
     """Exit 0 of systemctl is no success: that the unit does not run is said, with the condition."""
     ours.host.run(["systemctl", "disable", "chrony"])
@@ -244,8 +280,7 @@ def test_what_dies_soon_after_its_start_fails(ours: Ours) -> None:
 
     assert "dies.service" in said
     ours.run("undo")
-    # systemd remembers that it failed until somebody starts it or resets that.
-    assert ("disabled", "failed") == ours.states("dies.service")
+    assert ("disabled", "inactive") == ours.states("dies.service")
 
 
 def test_unusual_ways_to_be_enabled_come_back(ours: Ours) -> None:

@@ -220,6 +220,8 @@ class SetUnit(Kind, frozen=True, tag="set_unit", kw_only=True):
     restores: Enablement | None = None
     #: Started after it: units that had stopped along with it, which is what undo is made of.
     along: tuple[str, ...] = ()
+    #: That it has failed is forgotten too, where `active` is false: it had not before, which is what undo is made of.
+    resets_failed: bool = False
 
 
 class SetPackages(Kind, frozen=True, tag="set_packages", kw_only=True):

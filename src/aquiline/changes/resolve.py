@@ -414,7 +414,8 @@ def _resolve_unit(change: SetUnit, host: Reading) -> Effect | None:
     )
     limit = "it had failed, and is left stopped" if found.active == "failed" and back.active is not None else ""
     stopped = tuple(unit for unit, was, becomes in along if (was, becomes) == ("active", "inactive"))
-    back = msgspec.structs.replace(back, along=stopped)
+    resets = back.active is False and found.active == "inactive"
+    back = msgspec.structs.replace(back, along=stopped, resets_failed=resets)
     return Effect(
         (At(name, found), *(At(unit_name(unit), Unit("", was)) for unit, was, _ in along)),
         (At(name, wanted), *(At(unit_name(unit), Unit("", becomes)) for unit, _, becomes in along)),
@@ -471,7 +472,7 @@ def _active_after(change: SetUnit, state: UnitState) -> str:
         return ""
     if change.active:
         return "inactive" if state.runs_once and state.active != "active" else "active"
-    return state.active if state.active == "failed" else "inactive"
+    return "failed" if state.active == "failed" and not change.resets_failed else "inactive"
 
 
 def _enablement(change: SetUnit, state: UnitState, host: Reading) -> Enablement:

@@ -62,7 +62,7 @@ from aquiline.execution.recovery import observed_after, taken_back_by, what_beca
 from aquiline.execution.space import refuse_without_room, restored_files
 from aquiline.host import unitfiles
 from aquiline.host.naming import observe, path_of
-from aquiline.host.objects import Absent, At, Directory, Object, Package, RegularFile, Symlink, same_but_times
+from aquiline.host.objects import Absent, At, Directory, Object, Package, RegularFile, Symlink, Unit, same_but_times
 from aquiline.host.overlay import Overlay
 from aquiline.host.protocol import Host
 from aquiline.journal.preimages import PreimageStore
@@ -247,7 +247,7 @@ class Executor:
         """Refuse to go on where the host is not what the step was planned for (R11)."""
         for at in step.before if step.number not in self._half_way else ():
             found = observe(self._host, at.path)
-            if not same_but_times(found, at.object):
+            if not same_but_times(found, at.object) and not _fails_by_itself(found, at.object):
                 raise PlanStale(
                     f"step {step.number}, {step.description}: {at.path} is not what it was when this was planned",
                     hint="plan again",
@@ -465,6 +465,16 @@ class Executor:
 
     def _is_half_way(self, step: Step) -> bool:
         return what_became_of(step, self._host, self._preimages)[0] != "not-done"
+
+
+def _fails_by_itself(found: Object, expected: Object) -> bool:
+    """Whether a unit is another than it was only because it fails, or did: it does so at any moment, and nobody did it.
+
+    The step does the same to it, and so does its undo.
+    """
+    if not isinstance(found, Unit) or not isinstance(expected, Unit) or "failed" not in (found.active, expected.active):
+        return False
+    return same_but_times(Unit(found.enabled), Unit(expected.enabled))
 
 
 def batches(steps: Sequence[Step]) -> Iterator[Sequence[Step]]:

@@ -65,6 +65,7 @@ from aquiline.host.objects import (
     RegularFile,
     System,
     file_object,
+    has_died,
     same_but_times,
 )
 from aquiline.host.overlay import Overlay
@@ -299,6 +300,8 @@ class _UndoPlanner:
             verdict, why = what_became_of(record.known, self._overlay, self._preimages)
         except AquilineError as error:
             verdict, why = "in-doubt", error.message
+        if verdict == "done" and record.status == "failed" and isinstance(record.known.change, SetUnit):
+            return True  # it came up after all, once the run had given up
         if verdict == "done" and record.status == "in-doubt":
             return self._may_touch(record)  # when it failed nobody could look
         if verdict not in ("half-way", "not-done"):
@@ -511,6 +514,9 @@ class _UndoPlanner:
                     found_conflicts = True
                 elif _time_of(found) != _time_of(was_left) and not isinstance(found, Directory):
                     self._notes.append(f"{path}: somebody touched it since run {record.run}; only its time differs")
+                continue
+            if has_died(was_left, found):
+                self._notes.append(f"{path}: it ended by itself since run {record.run}")
                 continue
             if same_but_times(found, restores.get(path, ABSENT)) and same_but_times(
                 found, self._before_run(record, path)

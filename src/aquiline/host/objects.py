@@ -180,6 +180,16 @@ def _same_unit(one: Unit, other: Unit) -> bool:
     )
 
 
+def has_died(left: Object, found: Object) -> bool:
+    """Return whether `found` is a unit that ran as `left` says, and ended or is being started again by itself.
+
+    Somebody who stops a unit leaves it inactive; this is nobody's change.
+    """
+    if not isinstance(left, Unit) or not isinstance(found, Unit) or left.active != "active":
+        return False
+    return found.active in ("failed", "activating") and _same_unit(left, Unit(found.enabled))
+
+
 def without_times(found: Object) -> Object:
     """Return `found` as conflicts compare it (DESIGN D13): modification time and number of links left out.
 

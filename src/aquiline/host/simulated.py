@@ -262,7 +262,11 @@ class SimulatedUnits:
         state = self._existing(unit)
         if active and state.enabled == "masked":
             raise HostError(f"{unit} is masked")
-        self._states[unit] = msgspec.structs.replace(state, active="active" if active else "inactive")
+        self.become(unit, "active" if active else "inactive")
+
+    def become(self, unit: str, active: str) -> None:
+        """Let a unit be what `systemctl is-active` would say, as units become by themselves."""
+        self._states[unit] = msgspec.structs.replace(self._existing(unit), active=active)
 
     def react(self, unit: str, action: str) -> None:
         running = self._existing(unit).active == "active"

@@ -23,7 +23,7 @@ _RUNNING = "/run/systemd/system"
 _STOPPING = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
 _PROPERTIES = (
     "Id", "LoadState", "UnitFileState", "ActiveState", "SubState", "Type", "RemainAfterExit", "Result",
-    "ConditionResult", "Job", "NRestarts", "SourcePath", *_STOPPING,
+    "ConditionResult", "Job", "NRestarts", "ActiveEnterTimestampMonotonic", "SourcePath", *_STOPPING,
 )  # fmt: skip
 #: Names of one call: far below what a command line may hold.
 _AT_ONCE = 500
@@ -60,7 +60,7 @@ class RootUnits:
         templates = {unit for unit in asked if "@." in unit}
         if not self._is_running:
             return {unit: self._by_files(unit, "") for unit in asked}
-        shown = self._show([unit for unit in asked if unit not in templates])
+        shown = self._steady([unit for unit in asked if unit not in templates])
         return {
             unit: self._by_files(unit, "inactive") if unit in templates else self._state(unit, shown[unit])
             for unit in asked
@@ -82,6 +82,8 @@ class RootUnits:
 
     def _state(self, unit: str, shown: Shown) -> UnitState:
         active = "active" if shown["ActiveState"] in ("reloading", "refreshing") else shown["ActiveState"]
+        if _is_being_restarted(shown) or self._has_just_come_back(shown):
+            active = "failed"
         enabled = shown["UnitFileState"]
         if enabled == "generated" and shown["SourcePath"].startswith("/etc/init.d/"):
             enabled = unitfiles.script_state(self._host, unit)
@@ -92,6 +94,30 @@ class RootUnits:
             runs_once=_runs_once(shown),
             stops=tuple(sorted({name for key in _STOPPING for name in shown[key].split()})),
         )
+
+    def _steady(self, units: list[str]) -> dict[str, Shown]:
+        """Return what systemd says of units, once those that it restarted by itself have held or died again.
+
+        One that dies and is started again and again is active at one instant and failed at the next. Whatever is looked
+        at is one thing, so it has failed as long as it does not hold; nobody waits for long to see that.
+        """
+        found = self._show(units)
+        end = time.monotonic() + 3 * self._settle
+        while restless := [unit for unit in units if self._is_restless(found[unit])]:
+            if time.monotonic() >= end:
+                break
+            time.sleep(_PAUSE)
+            found |= self._show(restless)
+        return found
+
+    def _is_restless(self, shown: Shown) -> bool:
+        is_between = shown["ActiveState"] in _CHANGING and not _is_being_restarted(shown)
+        return self._has_just_come_back(shown) or (_restarts(shown) > 0 and is_between)
+
+    def _has_just_come_back(self, shown: Shown) -> bool:
+        """Whether a unit runs because systemd started it again by itself, a moment ago."""
+        since = int(shown["ActiveEnterTimestampMonotonic"] or 0) / 1e6
+        return shown["ActiveState"] == "active" and _restarts(shown) > 0 and time.monotonic() - since < self._settle
 
     def _show(self, units: list[str]) -> dict[str, Shown]:
         found: dict[str, Shown] = {}
@@ -197,6 +223,7 @@ class RootUnits:
         """Return the state of a unit once it has held; raise `StepFailed` where it does not in time."""
         end = time.monotonic() + self._patience
         held_since, last = time.monotonic(), None
+        restarts: int | None = None
         while True:
             shown = self._show([unit])[unit]
             now = time.monotonic()
@@ -204,7 +231,8 @@ class RootUnits:
             if seen != last:
                 held_since, last = now, seen
             is_over = shown["ActiveState"] == "failed" and not shown["Job"]
-            if shown["SubState"] == "auto-restart":
+            restarts = _restarts(shown) if restarts is None else restarts
+            if _is_being_restarted(shown) or _restarts(shown) > restarts:
                 self._fail(unit, verb, "ended, and is being started again and again")
             if is_over or (not _is_moving(shown) and now - held_since >= settle):
                 return shown
@@ -267,6 +295,16 @@ class RootUnits:
 
 def _runs_once(shown: Shown) -> bool:
     return shown["Type"] == "oneshot" and shown["RemainAfterExit"] == "no"
+
+
+def _is_being_restarted(shown: Shown) -> bool:
+    """Whether a unit has ended, and waits for systemd to start it again."""
+    return shown["SubState"].startswith("auto-restart")
+
+
+def _restarts(shown: Shown) -> int:
+    """Return how often systemd started a unit again by itself since somebody started it."""
+    return int(shown["NRestarts"] or 0)
 
 
 def _is_moving(shown: Shown) -> bool:

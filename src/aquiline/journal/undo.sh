@@ -710,13 +710,15 @@ aq_among() {
 # The words tell too little: a unit is enabled by the first of its links, and by the last. aq_links was counted before.
 aq_unit_guard() {
     aq_unit_look "$1"
-    aq_between=''
+    aq_between='' aq_died=''
+    # what runs no more by itself is nobody's change
+    [ "$3" != active ] || aq_died='activating failed'
     case " $aq_halfway " in *" $aq_n "*) aq_between='activating deactivating failed disabled static indirect' ;; esac
     # shellcheck disable=SC2086 # the words between are words
     if aq_among "$aq_enabled" "$4" && aq_among "$aq_active" "$5" && [ -z "$aq_between" ] && [ "$2 $3" != "$4 $5" ] &&
         [ "$aq_links" = 0 ]; then
         return 0
-    elif aq_among "$aq_enabled" "$2" "$4" $aq_between && aq_among "$aq_active" "$3" "$5" $aq_between; then
+    elif aq_among "$aq_enabled" "$2" "$4" $aq_between && aq_among "$aq_active" "$3" "$5" $aq_between $aq_died; then
         aq_left=1
     else
         aq_changed=1
