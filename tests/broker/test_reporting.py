@@ -97,6 +97,32 @@ def test_hosts_that_failed_alike_are_shown_once(fleet: Fleet) -> None:
     assert [3] == [one.count for one in found.groups]
 
 
+def test_silent_hosts_are_grouped_by_what_is_not_their_own(fleet: Fleet) -> None:
+    """Hosts that are silent for one reason are one line, although each names itself and a run of its own."""
+    change = fleet.deploy({"common/motd": "x"}, domain="prod")
+    for number, (name, host) in enumerate(fleet.hosts.items()):
+        because = f"run {number:08x}: {name} is in doubt, see /srv/{name}/log"
+        said = msgspec.structs.replace(host.poll(), state="in-doubt", because=because)
+        answering.answer(fleet.broker, host.record(), said)
+
+    found = reporting.report(fleet.broker, change.id)
+
+    assert [("in-doubt: run ⟦run⟧: ⟦name⟧ is in doubt, see /srv/⟦name⟧/log", 3)] == [
+        (one.what, one.count) for one in found.silent
+    ]
+    assert "run 00000001: web2" in fleet.record("web2").because
+
+
+def test_long_lists_of_hosts_are_cut(fleet: Fleet) -> None:
+    """A group's line is as short as any other, unless its hosts are asked for."""
+    found = reported({f"node{number * 3:05d}": ChangeSet(steps=(step(1),)) for number in range(3000)})
+
+    short, whole = render_report(found), render_report(found, show="G1")
+
+    assert max(map(len, short.splitlines())) < 400
+    assert found.groups[0].hosts in whole
+
+
 def test_what_failed_in_part_has_failed(fleet: Fleet) -> None:
     """A host whose run made its profile live but for what failed is listed as failed, by its report and its polls."""
     change = fleet.deploy({"common/motd": "x"})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from aquiline.broker.reporting import Addendum, Count, Delta, FleetReport, Group
+from aquiline.broker.comparing import Delta
+from aquiline.broker.reporting import Addendum, Count, FleetReport, Group
 from aquiline.changes.text import visible
 from aquiline.protocol.changesets import ChangeSetStep
 
@@ -75,7 +76,8 @@ def _hosts(names: str) -> str:
 def _group(group: Group, report: FleetReport, *, opened: bool) -> Iterator[str]:
     sign = "=" if group.is_reference else "!" if group.exit_status else "~"
     share = f"{group.count * 100 // report.fleet} %" if report.fleet else ""
-    yield f"{sign} {group.name}  {_count(group.count, 'host')}, {share}  {group.hosts}"
+    hosts = group.hosts if opened else _hosts(group.hosts)
+    yield f"{sign} {group.name}  {_count(group.count, 'host')}, {share}  {hosts}"
     if group.same_as:
         yield f"    as {group.same_as}"
         if not opened and group.same_as in {one.name for one in report.groups if not one.incomplete}:
@@ -84,6 +86,7 @@ def _group(group: Group, report: FleetReport, *, opened: bool) -> Iterator[str]:
         yield f"    failed ({group.exit_status}): {visible(group.error)}"
     for name, state in group.components.items():
         yield f"    component {visible(name)}: {visible(state)}"
+    yield from (f"    note: {visible(note)}" for note in group.notes)
     if group.incomplete:
         yield "    its change-set has not arrived, or was forgotten by retention"
     elif not group.steps and not group.exit_status:
@@ -94,13 +97,15 @@ def _group(group: Group, report: FleetReport, *, opened: bool) -> Iterator[str]:
             yield from (f"    {visible(line, keep=_READABLE)}" for line in step.text.splitlines())
     elif group.deltas:
         yield f"    the reference, but for {_count(len(group.deltas), 'step')}:"
-        yield from map(_delta, group.deltas)
+        for delta in group.deltas:
+            yield from _delta(delta)
     else:
         yield from (f"    {_step(step)}" for step in group.steps)
 
 
-def _delta(delta: Delta) -> str:
-    return f"    {delta.sign} {_step(delta.step)}"
+def _delta(delta: Delta) -> Iterator[str]:
+    yield f"    {delta.sign} {_step(delta.step)}"
+    yield from (f"        {visible(line, keep=_READABLE)}" for line in delta.differs)
 
 
 def _step(step: ChangeSetStep) -> str:

@@ -6,7 +6,8 @@ Theory of operation
 2. Hosts that answered are grouped by the digest of their change-set and by how it went. Nothing else splits a group, so
    the report is as long as there are distinct change-sets.
 3. The largest group that is well is the reference and is shown whole; each other group is shown by the steps it has
-   more or less than that one. Groups are ordered by surprise, then by size, then by name.
+   more or less than that one or that differ, or whole where it has little in common with it. Groups are ordered by
+   surprise, then by size, then by name.
 4. Nothing in it depends on the clock or on the order in which answers came: equal answers are equal bytes, and the
    digest at its end is over all of it.
 5. What came after a question was closed is its addendum: shown below, and no part of the digest (D21).
@@ -14,7 +15,6 @@ Theory of operation
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,19 +23,13 @@ import msgspec
 
 from aquiline.broker.broker import Broker, change_of
 from aquiline.broker.closing import close_if_due, why_silent
-from aquiline.broker.naming import Folding
+from aquiline.broker.comparing import Delta, deltas
+from aquiline.broker.naming import Folding, without_its_own
 from aquiline.broker.records import Change, ChangeHost, Host
 from aquiline.broker.store import Transaction
 from aquiline.changes.canonical import pack
 from aquiline.protocol.changesets import ChangeSet, ChangeSetStep
 from aquiline.protocol.messages import decode_message
-
-
-class Delta(msgspec.Struct, frozen=True):
-    """A step that a group has more (``+``) or less (``-``) than the reference."""
-
-    sign: str
-    step: ChangeSetStep
 
 
 class Group(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -54,7 +48,9 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     steps: tuple[ChangeSetStep, ...] = ()
     #: Components that are neither planned nor unchanged, with why.
     components: dict[str, str] = {}
-    #: Against the reference; empty of the reference itself and where there is none.
+    #: What a person must know besides.
+    notes: tuple[str, ...] = ()
+    #: Against the reference; empty of the reference itself, where there is none, and where it has too little in common.
     deltas: tuple[Delta, ...] = ()
     is_reference: bool = False
     #: The body of its change-set had not arrived when that counted, or was forgotten.
@@ -156,10 +152,19 @@ def report_of(
         fleet=len(records),
         totals=dict(sorted(Counter(record.state for record in records).items())),
         silent=_counts(
-            ((why_silent(one, hosts.get(one.host)), [one.host]) for one in records if _is_silent(one)), fold
+            (
+                (without_its_own(why_silent(one, hosts.get(one.host)), one.host), [one.host])
+                for one in records
+                if _is_silent(one)
+            ),
+            fold,
         ),
         failed=_counts(
-            ((one.because or f"exit status {one.exit_status}", [one.host]) for one in records if one.state == "failed"),
+            (
+                (without_its_own(one.because, one.host) or f"exit status {one.exit_status}", [one.host])
+                for one in records
+                if one.state == "failed"
+            ),
             fold,
         ),
         irreversible=_counts(_said_of(seen, _irreversible), fold),
@@ -239,7 +244,8 @@ class _Key(msgspec.Struct, frozen=True):
 
 
 def _key(record: ChangeHost) -> _Key:
-    return _Key(record.change_set, record.exit_status, record.because if record.exit_status else "")
+    why = without_its_own(record.because, record.host) if record.exit_status else ""
+    return _Key(record.change_set, record.exit_status, why)
 
 
 def _groups(records: Sequence[ChangeHost], bodies: Mapping[str, ChangeSet], fold: Folding) -> tuple[Group, ...]:
@@ -252,9 +258,7 @@ def _groups(records: Sequence[ChangeHost], bodies: Mapping[str, ChangeSet], fold
     reference = min(well, key=lambda one: (-one.count, one.change_set), default=None)
     ordered = sorted(groups, key=_by_surprise(reference))
     return tuple(
-        msgspec.structs.replace(
-            one, name=f"G{number}", is_reference=one is reference, deltas=tuple(_deltas(reference, one))
-        )
+        msgspec.structs.replace(one, name=f"G{number}", is_reference=one is reference, deltas=_deltas(reference, one))
         for number, one in enumerate(ordered, 1)
     )
 
@@ -270,9 +274,9 @@ def _addendum(
     late: dict[_Key, list[str]] = {}
     for record in records:
         if record.late is not None:
-            late.setdefault(_Key(record.late.change_set, record.late.exit_status, record.late.because), []).append(
-                record.host
-            )
+            why = without_its_own(record.late.because, record.host)
+            key = _Key(record.late.change_set, record.late.exit_status, why)
+            late.setdefault(key, []).append(record.host)
     answered = [name for names in late.values() for name in names]
     for record in records:
         if record.change_set in change.missing and record.change_set in bodies:
@@ -294,7 +298,7 @@ def _group(key: _Key, names: Sequence[str], bodies: Mapping[str, ChangeSet], fol
     return Group(
         name="", hosts=fold(names), count=len(names), change_set=key.change_set, exit_status=key.exit_status,
         error=key.error, steps=body.steps if body else (), components=body.components if body else {},
-        incomplete=body is None and bool(key.change_set),
+        notes=body.notes if body else (), incomplete=body is None and bool(key.change_set),
     )  # fmt: skip
 
 
@@ -316,15 +320,5 @@ def _calm(group: Group, reference: Group | None) -> int:
     return 3 if group.steps else 5
 
 
-def _deltas(reference: Group | None, group: Group) -> Iterator[Delta]:
-    if reference is None or group is reference or not group.steps:
-        return
-    ours, theirs = list(map(_identity, group.steps)), list(map(_identity, reference.steps))
-    for tag, first, last, start, end in difflib.SequenceMatcher(None, theirs, ours, autojunk=False).get_opcodes():
-        if tag != "equal":
-            yield from (Delta("-", step) for step in reference.steps[first:last])
-            yield from (Delta("+", step) for step in group.steps[start:end])
-
-
-def _identity(step: ChangeSetStep) -> bytes:
-    return pack([step.component, step.kind, step.description, step.undo, step.row])
+def _deltas(reference: Group | None, group: Group) -> tuple[Delta, ...]:
+    return () if reference is None or group is reference else deltas(reference.steps, group.steps)
