@@ -10,7 +10,8 @@ Theory of operation
 4. The pace is the broker's. A host adds a splay that is a function of its name, so that hosts which were told the same
    do not come all at once, and equal events give equal effects. A broker that is away is asked less and less often.
 5. Reports go up one by one, the oldest first, not before the slot that the broker granted; one that the broker refuses
-   holds up no other. A body goes up only where the broker asks for it. A report is let go of when all of it is there.
+   holds up no other, and is offered once more to a broker that comes back. A body goes up only where the broker asks
+   for it. A report is let go of when all of it is there.
 """
 
 from __future__ import annotations
@@ -280,6 +281,9 @@ class Machine:
 
     def _take_answer(self, answer: PollAnswer, now: float) -> Iterator[Effect]:
         self._is_polling = False
+        if self._poll_failures:
+            # Whoever put the broker right may have changed what it will not have.
+            self._refused.clear()
         self._poll_failures = 0
         pace = min(max(answer.pace, 0.0), self._pacing.most)
         self._poll_at = now + pace * (1 + _SPREAD * self._splay)

@@ -6,6 +6,9 @@ Theory of operation
    from a thread of their own, because a broker may keep them open; only waiting for work and for datagrams has one too.
 2. SIGTERM ends the loop. Work that is under way goes on in its process, and the next agent takes it up.
 3. One agent for a host: it holds ``STATE/agent/lock``.
+4. Whatever goes wrong while it asks, works, reports or remembers is said, and becomes an event like "the broker was not
+   asked", after which the machine waits longer each time. What ends the agent with an error is only what stands in the
+   way from the first moment, and an error in the machine itself, of which nobody knows what it would do next.
 """
 
 from __future__ import annotations
@@ -26,13 +29,13 @@ from aquiline.agent.daemon.agent import Agent, Desk, Once, body_event, report_ev
 from aquiline.agent.daemon.answering import sweep
 from aquiline.agent.daemon.configuration import Configuration
 from aquiline.agent.daemon.jobs import Job, Outcome
-from aquiline.agent.daemon.link import BrokerAway, BrokerRefused, Link
-from aquiline.agent.daemon.logging import ended, named, say
+from aquiline.agent.daemon.link import Link
+from aquiline.agent.daemon.logging import ended, named, say, told
 from aquiline.agent.daemon.machine import Effect, Event, Machine, Pacing
 from aquiline.agent.daemon.moving import Surroundings
 from aquiline.agent.daemon.workshop import Working, Workshop
 from aquiline.agent.session import Session
-from aquiline.errors import AquilineError, HostLocked
+from aquiline.errors import HostLocked
 from aquiline.journal.state import StateDirectory
 from aquiline.protocol.messages import Poll
 
@@ -125,21 +128,24 @@ class Daemon:
         self._note(event)
         self._wake = None
         for effect in self._machine.receive(event, time.monotonic()):
-            for following in self._do(effect):
+            for following in self._done(effect):
                 self._events.put(following)
 
     def _note(self, event: Event) -> None:
         match event:
             case machine.Answered(answer):
-                self._desk.took(answer)
-                self._events.put(machine.Recorded(self._desk.waiting()))
+                with _said():
+                    self._desk.took(answer)
+                self._list_reports()
             case machine.PollFailed(why):
-                self._desk.missed(why)
                 say(f"the broker was not asked: {why}")
+                with _said():
+                    self._desk.missed(why)
             case machine.WorkEnded(job, outcome):
                 say(ended(job, outcome))
-                self._workshop.forget()
-                self._events.put(machine.Recorded(self._desk.waiting()))
+                with _said():
+                    self._workshop.forget()
+                self._list_reports()
             case machine.ReportFailed(report, why):
                 say(f"report {report} was not sent: {why}")
             case machine.ReportRefused(report, why):
@@ -149,17 +155,28 @@ class Daemon:
             case _:
                 pass
 
+    def _list_reports(self) -> None:
+        with _said():
+            self._events.put(machine.Recorded(self._desk.waiting()))
+
     # ---- effects --------------------------------------------------------------------------------------------------
+
+    def _done(self, effect: Effect) -> Iterator[Event]:
+        """Do what the machine wants; return what came of it, also where something went wrong."""
+        try:
+            yield from self._do(effect)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the host must not go deaf
+            yield from _failed(effect, error)
 
     def _do(self, effect: Effect) -> Iterator[Event]:
         match effect:
             case machine.SendPoll(wait):
                 self._polls.put(self._desk.where(wait))
             case machine.SendSchemas():
-                with _said():
-                    self._desk.send_schemas()
+                self._desk.send_schemas()
             case machine.StartWork(job):
-                yield from self._start(job)
+                say(f"{named(job)}: begun")
+                self._await(self._workshop.start(job))
             case machine.SendReport(report):
                 yield report_event(self._desk, report)
             case machine.SendBody(report, digest):
@@ -172,37 +189,52 @@ class Daemon:
                 assert_never(effect)
 
     def _poll_forever(self) -> None:
-        link = self._new_link()
+        link: Link | None = None
         while True:
             poll = self._polls.get()
             try:
-                self._events.put(machine.Answered(link.poll(poll)))
-            except (BrokerAway, BrokerRefused) as error:
-                self._events.put(machine.PollFailed(error.message))
-
-    def _start(self, job: Job) -> Iterator[Event]:
-        say(f"{named(job)}: begun")
-        try:
-            self._await(self._workshop.start(job))
-        except (AquilineError, OSError) as error:
-            said = error.message if isinstance(error, AquilineError) else str(error)
-            yield machine.WorkEnded(job, Outcome("locked", 10, said))
+                link = link or self._new_link()
+                came: Event = machine.Answered(link.poll(poll))
+            except Exception as error:  # noqa: BLE001  # a thread that is gone would ask nobody any more
+                came = machine.PollFailed(told(error))
+            self._events.put(came)
 
     def _await(self, working: Working) -> None:
         def wait() -> None:
-            working.wait()
-            self._events.put(machine.WorkEnded(working.job, self._workshop.outcome()))
+            outcome = None
+            with _said():
+                working.wait()
+                outcome = self._workshop.outcome()
+            self._events.put(machine.WorkEnded(working.job, outcome))
 
         threading.Thread(target=wait, name="work", daemon=True).start()
 
 
 @contextlib.contextmanager
 def _said() -> Iterator[None]:
-    """Say what went wrong, where nothing has to be done about it."""
+    """Say what went wrong, where nothing else has to be done about it."""
     try:
         yield
-    except (BrokerAway, BrokerRefused) as error:
-        say(error.message)
+    except Exception as error:  # noqa: BLE001  # as in `Daemon._done`
+        say(told(error))
+
+
+def _failed(effect: Effect, error: Exception) -> Iterator[Event]:
+    """Return what the machine is to make of an effect that could not be had."""
+    why = told(error)
+    match effect:
+        case machine.SendPoll():
+            yield machine.PollFailed(why)
+        case machine.StartWork(job):
+            yield machine.WorkEnded(job, Outcome("locked", 10, why))
+        case machine.SendReport(report) | machine.SendBody(report):
+            # The disk or the network may do the next time; what this program cannot make holds up no other.
+            is_later = isinstance(error, OSError)
+            yield machine.ReportFailed(report, why) if is_later else machine.ReportRefused(report, why)
+        case machine.SendSchemas() | machine.LetGo() | machine.SleepUntil():
+            say(why)
+        case _:
+            assert_never(effect)
 
 
 def once(session: Session, link: Link, configuration: Configuration, workshop: Workshop) -> Once:
