@@ -166,6 +166,8 @@ class Bell:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._listeners: dict[str, list[Callable[[], object]]] = {}
+        #: There will be no more news: whoever waits need wait no longer.
+        self.is_over = False
 
     def ring(self, *names: str) -> None:
         """Say that there may be news about the hosts or changes of these names."""
@@ -173,6 +175,13 @@ class Bell:
             called = [listener for name in names for listener in self._listeners.get(name, ())]
         for listener in called:
             listener()
+
+    def end(self) -> None:
+        """Wake everybody, for the last time."""
+        with self._lock:
+            self.is_over = True
+            names = tuple(self._listeners)
+        self.ring(*names)
 
     @contextmanager
     def listening(self, name: str, listener: Callable[[], object]) -> Iterator[None]:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import ipaddress
 import logging
@@ -62,8 +63,7 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True):
 
 def open_broker(data: Path, *, database: str = "", compiler: Compiler | None = None) -> Broker:
     """Return the broker that lives in `data`; made there where there is none yet."""
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    data.chmod(0o700)
+    _private_folder(data)
     for name in sweep():
         _log.warning("%s was left by a broker that was killed, and is gone now", name)
     place = data / "repository.git"
@@ -73,6 +73,30 @@ def open_broker(data: Path, *, database: str = "", compiler: Compiler | None = N
     settle(broker)
     _first_admin(broker, data / "admin.token")
     return broker
+
+
+def _private_folder(data: Path) -> None:
+    """Make the directory, or raise `AquilineError` where it is there and is not its user's alone."""
+    try:
+        data.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        pass
+    else:
+        return
+    if not data.is_dir():
+        raise AquilineError(f"{data} is no directory", hint="name one, or one that is not there yet")
+    found = data.stat()
+    if found.st_uid != os.geteuid():
+        raise AquilineError(
+            f"{data} belongs to another user ({found.st_uid}): what a broker keeps is its own user's alone",
+            hint="run the broker as that user, or name another directory",
+        )
+    if found.st_mode & 0o077:
+        is_ours = (data / "repository.git").exists() or not any(data.iterdir())
+        raise AquilineError(
+            f"{data} can be read or written by others (mode {found.st_mode & 0o7777:04o}): it keeps secrets there",
+            hint=f"`chmod 700 {data}`" if is_ours else f"give it a directory of its own: --data {data / 'broker'}",
+        )
 
 
 def _first_repository(place: Path) -> Repository:
@@ -155,7 +179,7 @@ def serve(broker: Broker, listening: Listening, *, keep_days: float = 0.0) -> No
             f"plain HTTP on {listening.address} would let everybody read credentials",
             hint="give a certificate and its key, or listen on 127.0.0.1 behind a proxy that does",
         )
-    uvicorn.run(
+    config = uvicorn.Config(
         application(broker, keep_days=keep_days),
         host=listening.address,
         port=listening.port,
@@ -166,6 +190,24 @@ def serve(broker: Broker, listening: Listening, *, keep_days: float = 0.0) -> No
         timeout_keep_alive=75,
         timeout_graceful_shutdown=5,
     )
+    server = _Server(config, broker)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        raise AquilineError("the broker could not begin to serve: why stands above")
+
+
+class _Server(uvicorn.Server):
+    """Answers the polls that it holds open before it ends, instead of breaking them off."""
+
+    def __init__(self, config: uvicorn.Config, broker: Broker) -> None:
+        super().__init__(config)
+        self._broker = broker
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End, once what is under way was answered."""
+        self._broker.bell.end()
+        await super().shutdown(sockets)
 
 
 def _is_loopback(address: str) -> bool:

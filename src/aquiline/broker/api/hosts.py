@@ -77,7 +77,7 @@ async def _wait_for_news(broker: Broker, host: Host, poll: Poll) -> PollAnswer:
             news.clear()
             answered = await sync_to_thread(answering.answer, broker, host, poll)
             left = until - time.monotonic()
-            if left <= 0 or answering.has_news(answered, poll):
+            if left <= 0 or answering.has_news(answered, poll) or broker.bell.is_over:
                 return answered
             try:
                 await asyncio.wait_for(news.wait(), timeout=left)
