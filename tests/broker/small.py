@@ -13,7 +13,7 @@ from aquiline.broker.going_live import settle
 from aquiline.broker.records import Branch, Change, ChangeHost, Host, HostTarget
 from aquiline.broker.repository import Repository
 from aquiline.broker.sqlstore import SqlStore
-from aquiline.broker.store import Store, Transaction
+from aquiline.broker.store import Reading, Store, Transaction
 from aquiline.protocol.messages import Enrol
 from tests.fleet.histories import FilesCompiler, People, SmallHost
 
@@ -30,6 +30,11 @@ class Mortal:
 
     def __init__(self, fuse: int | None = None) -> None:
         self.fuse = fuse
+
+    def refuse_dead(self) -> None:
+        """Do nothing more: whoever is dead does not even look."""
+        if self.fuse == 0:
+            raise Killed
 
     def tick(self) -> None:
         """Come nearer to death; whoever is dead stays dead."""
@@ -52,6 +57,12 @@ class MortalStore:
         with self._store.transaction() as tx:
             yield tx
         self._mortal.tick()
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        self._mortal.refuse_dead()
+        with self._store.reading() as tx:
+            yield tx
 
     def close(self) -> None:
         self._store.close()

@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
 from aquiline.broker import tables
+from aquiline.broker.migrating import configuration
 from aquiline.broker.records import (
     Approval,
     AuditEntry,
@@ -34,7 +36,8 @@ from aquiline.broker.records import (
     StoredReport,
 )
 from aquiline.broker.sqlstore import SqlStore, StoreError
-from aquiline.broker.store import Store
+from aquiline.broker.store import Store, Transaction
+from aquiline.changes.canonical import encode
 from aquiline.errors import AquilineError
 
 Opener = Callable[[], Store]
@@ -204,6 +207,75 @@ def test_many_at_once_are_looked_up(store: Store) -> None:
 
         assert ["web11999"] == list(tx.targets(names))
         assert set() == tx.has_content("profile", names)
+
+
+def test_what_changes_mean_is_counted_and_looked_up(store: Store) -> None:
+    """How many hosts are in which state, whether any is waited for, what they named, what left them as they are."""
+    states = {"web1": "asked", "web2": "done", "web3": "done", "web4": "unchanged"}
+
+    with store.transaction() as tx:
+        for number in (1, 2):
+            tx.put_change(change(number))
+            for host, state in states.items():
+                tx.put_change_host(ChangeHost(change=f"prod-{number}", host=host, state="asked"))
+                named = f"c-{state}" if state == "done" else ""
+                tx.put_change_host(
+                    ChangeHost(change=f"prod-{number}", host=host, state=state, change_set=named)  # type: ignore[arg-type]
+                )
+        tx.put_change_host(ChangeHost(change="prod-2", host="web1", state="failed"))
+
+    with store.reading() as tx:
+        assert {"asked": 1, "done": 2, "unchanged": 1} == tx.states_of("prod-1")
+        assert (True, False, False) == tuple(map(tx.is_waited_for, ("prod-1", "prod-2", "none")))
+        assert {"c-done"} == tx.change_sets_of("prod-1")
+        assert {"web4": {"prod-1", "prod-2"}} == tx.left_alone(["prod-1", "prod-2", "none"])
+        assert ["prod-2"] == [one.change for one in tx.changes_of_host("web1", states=["failed", "done"])]
+        assert ({}, set(), {}) == (tx.states_of("none"), tx.change_sets_of("none"), tx.left_alone([]))
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------
+
+
+def test_a_write_while_reading_is_refused(store: Store) -> None:
+    """Nothing is written where it was said that nothing would be; the next transaction writes again."""
+    writes: list[Callable[[Transaction], object]] = [
+        lambda tx: tx.put_host(Host(name="web1", branch="prod", added=1.0)),
+        lambda tx: tx.next_serial("prod"),
+        lambda tx: tx.move_branch("prod", expected="c0", to="c9"),
+        lambda tx: tx.remove_branch("prod"),
+        lambda tx: tx.add_report(report("r1")),
+        lambda tx: tx.audit(AuditEntry(when=1.0, who="alice", what="tried")),
+        lambda tx: tx.lease("prod", "alice", 0.0, 10.0),
+    ]
+
+    for write in writes:
+        with pytest.raises(StoreError), store.reading() as tx:
+            write(cast("Transaction", tx))
+
+    with store.transaction() as tx:
+        assert ([PROD], [], []) == (list(tx.branches()), list(tx.hosts()), list(tx.audit_entries()))
+        assert 1 == tx.next_serial("prod")
+
+
+def test_reading_sees_one_moment_and_waits_for_nobody(tmp_path: Path) -> None:
+    """Who reads sees nothing of what is written meanwhile, waits for no writer, and keeps none waiting."""
+    store = SqlStore.in_file(tmp_path / "broker.db")
+    with store.transaction() as tx:
+        tx.put_branch(PROD)
+
+    def write() -> None:
+        with store.transaction() as tx:
+            tx.put_host(Host(name="web1", branch="prod", added=1.0))
+            with store.reading() as other:
+                assert [] == list(other.hosts())
+
+    with store.reading() as reading, ThreadPoolExecutor(1) as pool:
+        assert [] == list(reading.hosts())
+        pool.submit(write).result(timeout=20)
+        assert [] == list(reading.hosts())
+    with store.reading() as reading:
+        assert ["web1"] == [one.name for one in reading.hosts()]
+    store.close()
 
 
 # ---- all or nothing ------------------------------------------------------------------------------------------------
@@ -488,6 +560,26 @@ def test_migrations_make_the_tables_that_the_code_has(tmp_path: Path) -> None:
 
     engine.dispose()
     assert [] == differences
+
+
+def test_states_are_filled_in_from_records(tmp_path: Path) -> None:
+    """A database from before there were columns for states counts as one that had them from the start."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'broker.db'}")
+    record = ChangeHost(change="prod-1", host="web1", state="done", change_set="c1")
+    with engine.begin() as connection:
+        command.upgrade(configuration(connection), "0001")
+        for statement, values in (
+            ("INSERT INTO change (id, domain, record) VALUES ('prod-1', 'prod', :r)", encode(change(1))),
+            ("INSERT INTO change_host (change, host, record) VALUES ('prod-1', 'web1', :r)", encode(record)),
+        ):
+            connection.execute(text(statement), {"r": values})
+    engine.dispose()
+
+    store = SqlStore.in_file(tmp_path / "broker.db")
+    with store.reading() as tx:
+        assert ({"done": 1}, {"c1"}) == (tx.states_of("prod-1"), tx.change_sets_of("prod-1"))
+        assert [record] == list(tx.change_hosts("prod-1"))
+    store.close()
 
 
 def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The broker's store on a relational database: SQLite by default, PostgreSQL by its URL.
 
 A transaction on SQLite takes the write lock at its beginning: it never has to give up half way because somebody else
-wrote. It is durable when it ends (``synchronous=FULL``).
+wrote. It is durable when it ends (``synchronous=FULL``). One that only reads takes no lock: it sees the database as it
+was at its first look, and nobody waits for anybody.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    func,
     insert,
     select,
     update,
@@ -46,13 +48,15 @@ from aquiline.broker.records import (
     StoredOrder,
     StoredReport,
 )
-from aquiline.broker.store import Transaction
+from aquiline.broker.store import Reading, Transaction
 from aquiline.changes.canonical import decode, encode
 from aquiline.errors import AquilineError
 
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 #: Values in one question to the database: SQLite takes no more than 32,766.
 _AT_ONCE = 5000
+#: Option of a connection whose transaction only reads.
+_READS = "aquiline_reads"
 
 
 class StoreError(AquilineError):
@@ -98,6 +102,21 @@ class SqlStore:
         except SQLAlchemyError as error:
             raise StoreError(f"the database refused: {error}") from error
 
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """Begin to read; what is written in the block is refused.
+
+        Raises:
+            StoreError: the database refused.
+        """
+        try:
+            with self._turn, self._engine.connect() as connection:
+                reading = connection.execution_options(**{_READS: True})
+                with reading.begin():
+                    yield _SqlTransaction(reading)
+        except SQLAlchemyError as error:
+            raise StoreError(f"the database refused: {error}") from error
+
     def close(self) -> None:
         """Let go of the database."""
         self._engine.dispose()
@@ -114,7 +133,9 @@ def _engine(url: str) -> Engine:
         engine = create_engine(url, pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_to_write)
+        event.listen(engine, "begin", _begin_on_sqlite)
+    else:
+        event.listen(engine, "begin", _begin)
     event.listen(engine, "handle_error", _refuse_value)
     return engine
 
@@ -132,8 +153,15 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_to_write(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin_on_sqlite(connection: Connection) -> None:
+    reads = bool(connection.get_execution_options().get(_READS))
+    connection.exec_driver_sql(f"PRAGMA query_only={'ON' if reads else 'OFF'}")
+    connection.exec_driver_sql("BEGIN DEFERRED" if reads else "BEGIN IMMEDIATE")
+
+
+def _begin(connection: Connection) -> None:
+    if connection.get_execution_options().get(_READS):
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
 
 class _SqlTransaction:
@@ -211,14 +239,44 @@ class _SqlTransaction:
     def change_hosts(self, change: str) -> Sequence[ChangeHost]:
         return sorted(self._all(tables.change_host, ChangeHost, change=change), key=lambda one: one.host)
 
-    def changes_of_host(self, host: str) -> Sequence[ChangeHost]:
+    def states_of(self, change: str) -> dict[str, int]:
+        table = tables.change_host
+        query = select(table.c.state, func.count()).where(table.c.change == change).group_by(table.c.state)
+        return {row[0]: row[1] for row in sorted(self._connection.execute(query))}
+
+    def is_waited_for(self, change: str) -> bool:
+        table = tables.change_host
+        query = select(table.c.host).where(_equals(table, {"change": change, "state": "asked"})).limit(1)
+        return self._connection.execute(query).first() is not None
+
+    def change_sets_of(self, change: str) -> set[str]:
+        table = tables.change_host
+        query = select(table.c.change_set).distinct().where(table.c.change == change)
+        return {row[0] for row in self._connection.execute(query)} - {""}
+
+    def left_alone(self, changes: Iterable[str]) -> dict[str, set[str]]:
+        table = tables.change_host
+        found: dict[str, set[str]] = {}
+        for some in _portions(changes):
+            is_so = and_(table.c.change.in_(some), table.c.state == "unchanged")
+            for host, change in self._connection.execute(select(table.c.host, table.c.change).where(is_so)):
+                found.setdefault(host, set()).add(change)
+        return found
+
+    def changes_of_host(self, host: str, *, states: Iterable[str] = ()) -> Sequence[ChangeHost]:
         table = tables.change_host
         joined = table.join(tables.change, table.c.change == tables.change.c.id)
         query = select(table.c.record).select_from(joined).where(table.c.host == host)
+        wanted = sorted(states)
+        if wanted:
+            query = query.where(table.c.state.in_(wanted))
         return self._decoded(query.order_by(tables.change.c.number.desc()), ChangeHost)
 
     def put_change_host(self, record: ChangeHost) -> None:
-        self._put(tables.change_host, record, {"change": record.change, "host": record.host})
+        self._put(
+            tables.change_host, record, {"change": record.change, "host": record.host},
+            state=record.state, change_set=record.change_set,
+        )  # fmt: skip
 
     def approvals(self, change: str) -> Sequence[Approval]:
         return self._newest(tables.approval, Approval, 0, {"change": change})

@@ -46,8 +46,11 @@ change_host = Table(
     metadata,
     Column("change", String(64), ForeignKey("change.id"), primary_key=True),
     Column("host", String(255), primary_key=True),
+    Column("state", String(16), nullable=False, server_default=""),
+    Column("change_set", String(64), nullable=False, server_default=""),
     Column("record", Text, nullable=False),
-    Index("change_host_by_host", "host"),
+    Index("change_host_by_host", "host", "state"),
+    Index("change_host_by_state", "change", "state", "change_set"),
 )
 approval = Table(
     "approval",
