@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -37,6 +38,11 @@ def given(tmp_path: Path, wanted: Mapping[str, Any]) -> str:
     return str(tmp_path / "profile.json")
 
 
+def places(folder: Path) -> set[str]:
+    """Return what there is below a folder; dnf keeps its own cache as it likes."""
+    return {str(path) for path in folder.rglob("*") if "dnf" not in path.parts}
+
+
 def test_apt(bed_host_unbooted: BedHost, tmp_path: Path) -> None:
     """Packages come with dependencies and marks; no daemon is started, no guard stays; undo is exact."""
     host = bed_host_unbooted
@@ -68,22 +74,29 @@ def test_apt(bed_host_unbooted: BedHost, tmp_path: Path) -> None:
 
 
 def test_dnf(bed: Bed, tmp_path: Path) -> None:
-    """Packages come with dependencies and marks, an upgrade keeps an edited file; undo is exact."""
+    """Packages come with dependencies and marks, an upgrade keeps an edited file; undo is exact.
+
+    The journal is elsewhere, and so are the packages that it keeps: a dry-run puts none of them below the root.
+    """
     host = bed.host(recipe=RPM)
     repository = DnfRepository(host)
     tool = Rpm("tool", "1", tags={"Requires": "lib"}, files={"/etc/tool.conf": "one\n"}, conffiles=("/etc/tool.conf",))
     repository.add(Rpm("lib", "1"), tool)
-    (host.root / "var/lib/aquiline").mkdir(mode=0o700)
-    offline(host.root, "apply", given(tmp_path, profile({}, packager="yumdnf")))
+    state = ("--state", str(tmp_path / "state"))
+    offline(host.root, "apply", *state, given(tmp_path, profile({}, packager="yumdnf")))
     before = host.snapshot()
 
-    offline(host.root, "apply", given(tmp_path, profile({"tool": "1-1"}, packager="yumdnf")))
+    offline(host.root, "apply", *state, given(tmp_path, profile({"tool": "1-1"}, packager="yumdnf")))
     after = host.snapshot()
 
     assert (True, False) == (after.packages["lib.noarch"].automatic, after.packages["tool.noarch"].automatic)
-    offline(host.root, "undo")
+    offline(host.root, "undo", *state)
     assert [] == changed(before, host.snapshot())
-    offline(host.root, "redo", "last~1")
+    shutil.rmtree(host.root / "var/cache/aquiline-packages")
+    was = places(host.root / "var/cache")
+    offline(host.root, "plan", *state, given(tmp_path, profile({"tool": "1-1"}, packager="yumdnf")))
+    assert was == places(host.root / "var/cache")
+    offline(host.root, "redo", "last~1", *state)
     assert [] == changed(after, host.snapshot())
 
 

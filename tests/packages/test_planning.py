@@ -53,6 +53,21 @@ def test_what_is_right_is_no_step() -> None:
     assert () == planned({"lib": "1.0", "nginx": "1.22"}, Policy(), packages=wanted).steps
 
 
+def test_a_pending_package_is_removed() -> None:
+    """What is not there yet and is to go again is a step; so is what is to go and comes again. Dependencies stay."""
+    nginx = {"install": SetPackages(install=(("nginx", ""),)), "remove": SetPackages(remove=("nginx",))}
+
+    there_and_gone = planned({}, Policy(), a=nginx["install"], b=nginx["remove"])
+    gone_and_there = planned({"nginx": "1.22", "lib": "1.0"}, Policy(), a=nginx["remove"], b=nginx["install"])
+
+    assert ["install lib 1.0 (automatic), nginx 1.22", "remove nginx 1.22"] == [
+        step.description for step in there_and_gone.steps
+    ]
+    assert ["remove nginx 1.22 (its configuration stays)", "install nginx 1.22"] == [
+        step.description for step in gone_and_there.steps
+    ]
+
+
 def test_a_file_that_a_pending_package_brings() -> None:
     """A component that writes to it waits for the next stage; one that writes elsewhere does not."""
     elsewhere = WriteFile(path="/etc/elsewhere", content=Inline(b""))

@@ -312,7 +312,13 @@ class _OverlayPackages:
         asked = {name: version or (now[name].version if name in now else "") for name, version in install.items()}
         wanted = {name: version for name, version in {**pending, **asked}.items() if name not in remove}
         outcome = self._base.packages.simulate(wanted, {*(gone - wanted.keys()), *remove})
+        outcome = {**self._as_in_base(self._changed.keys() & {*install, *remove} - outcome.keys()), **outcome}
         return {name: self._marked(name, one) for name, one in outcome.items() if not _is_same(now.get(name), one)}
+
+    def _as_in_base(self, names: Iterable[str]) -> Mapping[str, Package | Absent]:
+        """Return what packages are whose pending change is taken back: as in the base, which says nothing of them."""
+        installed = self._base.packages.installed()
+        return {name: installed.get(name, ABSENT) for name in names}
 
     def _marked(self, name: str, one: Package | Absent) -> Package | Absent:
         """Return `one` with the marks that it has already, pending ones too; what is new has those of the base."""

@@ -95,7 +95,7 @@ class AptPackages:
 
     def lacking(self, wanted: Collection[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         """Look among the kept files, in apt's cache and in its index."""
-        missing = [one for one in wanted if self._file(*one) is None]
+        missing = [one for one in wanted if self._kept.file(*file_pattern(*one)) is None and not self._cached(*one)]
         offered = self._offered(name for name, _ in missing) if missing else set()
         return tuple(one for one in missing if one not in offered)
 
@@ -307,8 +307,8 @@ class AptPackages:
         return offered
 
     def _file(self, name: str, version: str) -> str | None:
-        """Return the path, below the root, of the package's file where it is kept or cached."""
-        return self._kept_inside(name, version) or self._cached(name, version)
+        """Return the path, below the root, of the package's file where it is kept in reach, or cached."""
+        return self._kept.within_reach(*file_pattern(name, version)) or self._cached(name, version)
 
     def _kept_inside(self, name: str, version: str) -> str | None:
         return self._kept.inside(*file_pattern(name, version))

@@ -114,10 +114,10 @@ class DnfPackages:
         return tuple(one for one in missing if _wanted(*one) not in offered)
 
     def contents(self, wanted: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[str, ...] | None]:
-        """Read the kept files' lists, else the repository's."""
+        """Read the lists of the kept files that are in reach, else the repository's."""
         if not wanted:
             return {}
-        kept = [file for one in wanted if (file := self._kept.inside(*file_pattern(*one))) is not None]
+        kept = [file for one in wanted if (file := self._kept.within_reach(*file_pattern(*one))) is not None]
         answer = self._ask("contents", wanted=[_wanted(*one) for one in wanted], files=kept)
         return {
             one: None if paths is None else tuple(paths) for one, paths in zip(wanted, answer["files"], strict=True)

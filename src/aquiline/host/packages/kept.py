@@ -26,6 +26,12 @@ class KeptFiles:
             return None
         return next((name for name in names if name.startswith(prefix) and name.endswith(suffix)), None)
 
+    def within_reach(self, prefix: str, suffix: str) -> str | None:
+        """Return the path, below the root, of such a file where it is there already; nothing is written."""
+        name = self.file(prefix, suffix)
+        folder = self._below() if self._is_inside() else _WITHIN
+        return f"{folder}/{name}" if name is not None and os.path.exists(f"{self._root}{folder}/{name}") else None
+
     def inside(self, prefix: str, suffix: str) -> str | None:
         """Return the path, below the root, of such a file, put there if need be."""
         name = self.file(prefix, suffix)
