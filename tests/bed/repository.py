@@ -137,6 +137,54 @@ def aquiline_deb(version: str) -> Deb:
     return Deb("aquiline", version, files=files | changed, fields={"Depends": "python3"})
 
 
+@dataclass(frozen=True, slots=True)
+class Repacked:
+    """A package that a host has, made into a file again: with its scripts, and as another version if need be."""
+
+    #: The host's tree.
+    root: Path
+    name: str
+    #: The version that it says it is; where others are named in its fields, they are as the host has them.
+    version: str
+    #: The version that the host has; also in fields such as ``Depends: other (= VERSION)``.
+    old: str
+    #: Path → what is added at the end of that file.
+    added: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def control(self) -> str:
+        """The text of its control file."""
+        records = (self.root / "var/lib/dpkg/status").read_text().split("\n\n")
+        record = next(one for one in records if one.startswith(f"Package: {self.name}\n"))
+        fields = [one for one in re.split(r"\n(?! )", record) if not one.startswith(("Status:", "Conffiles:"))]
+        return "".join(f"{one}\n" for one in fields).replace(self.old, self.version)
+
+    def build(self, directory: Path) -> Path:
+        """Make the package's file in `directory` and return it."""
+        notes = self.root / "var/lib/dpkg/info"
+        info = next(one for one in notes.glob(f"{self.name}*.list") if one.stem.partition(":")[0] == self.name)
+        paths = [line for line in info.read_text().splitlines() if line != "/."]
+        with tempfile.TemporaryDirectory() as place:
+            tree = Path(place) / "tree"
+            (tree / "DEBIAN").mkdir(parents=True)
+            (Path(place) / "paths").write_text("".join(f".{path}\n" for path in paths))
+            pack = f"tar -C {self.root} -c --no-recursion -T {place}/paths | tar -C {tree} -xp"
+            subprocess.run(["sh", "-euc", pack], check=True)
+            for path, data in self.added.items():
+                with (tree / path.lstrip("/")).open("ab") as file:
+                    file.write(data)
+            (tree / "DEBIAN/control").write_text(self.control)
+            for part in ("conffiles", "preinst", "postinst", "prerm", "postrm"):
+                script = info.with_suffix(f".{part}")
+                if script.exists():
+                    shutil.copy2(script, tree / "DEBIAN" / part)
+            tree.chmod(0o755)
+            made = directory / f"{self.name}_{self.version}_repacked.deb"
+            command = ["dpkg-deb", "--root-owner-group", "-Znone", "-b", str(tree), str(made)]
+            subprocess.run(command, check=True, capture_output=True)
+            return made
+
+
 class AptRepository:
     """A repository in a host, and its only one."""
 
@@ -150,7 +198,7 @@ class AptRepository:
         (host.root / "etc/apt/sources.list.d").mkdir()
         (host.root / "etc/apt/sources.list").write_text("deb [trusted=yes] file:/srv/apt ./\n")
 
-    def add(self, *debs: Deb) -> None:
+    def add(self, *debs: Deb | Repacked) -> None:
         """Add packages, and have the host read the index."""
         for deb in debs:
             file = deb.build(self.directory)

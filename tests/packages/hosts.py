@@ -62,6 +62,8 @@ def changed(before: HostSnapshot, after: HostSnapshot) -> list[str]:
 MAY_DIFFER = frozenset({"/root", "/root/profile.json"})
 #: Their lines are put back, one by one: others may be somebody else's by then. So they get the time of the undo.
 ACCOUNT_FILES = frozenset(f"/etc/{name}" for name in ACCOUNTS)
+#: Scripts of Python's packages compile what is in here, whichever way its version changes.
+COMPILED = "__pycache__"
 #: Of a package of which nothing but configuration was left before.
 LEFT_FIELDS = ("version", "conffiles")
 
@@ -70,7 +72,8 @@ def may_differ(one: Difference, after: HostSnapshot) -> bool:
     """Whether this is on the list."""
     is_left = one.part == "packages" and one.name in after.packages and "config-files" in after.packages[one.name].state
     is_account_file = one.what == "mtime_ns" and one.name in ACCOUNT_FILES
-    return one.name in MAY_DIFFER or is_account_file or (is_left and one.what in LEFT_FIELDS)
+    is_compiled = one.what == "mtime_ns" and COMPILED in one.name.split("/")
+    return one.name in MAY_DIFFER or is_account_file or is_compiled or (is_left and one.what in LEFT_FIELDS)
 
 
 def hold(host: BedHost, lock: str) -> BedProcess:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.bed.host import BedHost
-from tests.bed.repository import AptRepository, Deb, aquiline_deb
+from tests.bed.repository import AptRepository, Deb, Repacked, aquiline_deb
 from tests.packages.hosts import aquiline, changed, give, profile, wait_for
 
 OLD, NEW, BROKEN = "1.0~a", "1.0~b", "1.0~c"
@@ -73,6 +73,43 @@ def test_a_run_upgrades_the_program_that_makes_it(host: BedHost) -> None:
     assert "changes aquiline itself (package aquiline): the run ends with this stage" in dry
     aquiline(host, "undo", "--last", "2")
     assert OLD == version(host)
+    assert [] == changed(before, host.snapshot())
+
+
+#: What Python is made of: changed together, for each needs the others in its own version.
+PYTHON = ("python3.11", "python3.11-minimal", "libpython3.11-stdlib", "libpython3.11-minimal")
+#: What is another in the newer one: the interpreter, which does not mind what is behind its end, and the library.
+REBUILT = {
+    "python3.11-minimal": {"/usr/bin/python3.11": b"rebuilt"},
+    "libpython3.11-minimal": {"/usr/lib/python3.11/os.py": b"# rebuilt\n"},
+}
+
+
+def test_a_run_upgrades_python(host: BedHost, apt_host: AptRepository) -> None:
+    """By apt, as security updates do: the run keeps its word and ends with that stage; undo brings the old one back."""
+    old = host.snapshot().packages["python3.11-minimal"].version
+    new = f"{old}+bed1"
+    for version, added in ((old, {}), (new, REBUILT)):
+        apt_host.add(*(Repacked(host.root, name, version, old, added.get(name, {})) for name in PYTHON))
+    before = host.snapshot()
+    tree = wanted(OLD, systemd=UNIT)
+    tree["software"]["packages"] |= profile(dict.fromkeys(PYTHON, new))["software"]["packages"]
+    path = give(host, tree)
+    planned = json.loads(aquiline(host, "plan", "--json", path).stdout)
+
+    done = aquiline(host, "apply", path, check=False)
+
+    assert [f"package {name}" for name in sorted(PYTHON[1:])] == planned["itself"]
+    assert 3 == done.returncode, done.stdout + done.stderr
+    assert "it leaves:\n  systemd\n" in done.stdout
+    versions = {name.partition(":")[0]: one.version for name, one in host.snapshot().packages.items()}
+    assert [new] * 4 == [versions[name] for name in PYTHON]
+    assert (host.root / "usr/bin/python3.11").read_bytes().endswith(b"rebuilt")
+    aquiline(host, "apply", path)
+    assert "inactive" == host.run(["systemctl", "is-active", "daemon"], check=False).stdout.strip()
+
+    aquiline(host, "undo", "--last", "2")
+
     assert [] == changed(before, host.snapshot())
 
 

@@ -124,7 +124,6 @@ def test_a_unit_that_fails_fails_the_step(ours: Ours) -> None:
     assert [] == ours.differences(before)
 
 
-@pytest.mark.slow
 def test_a_unit_that_dies_for_ever_is_taken_back(ours: Ours) -> None:
     """No start limit ends it: it runs at one instant, has ended at the next. It has failed at each of them."""
     before = ours.host.snapshot()
