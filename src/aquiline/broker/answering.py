@@ -6,7 +6,6 @@ A host reads and writes only what is its own: each function here is given the ho
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -14,7 +13,7 @@ import msgspec
 from aquiline.broker.broker import Broker, NotFound, Refused
 from aquiline.broker.closing import close_if_due, keep_late
 from aquiline.broker.records import Change, ChangeHost, Host, HostTarget, LateAnswer, StoredReport
-from aquiline.broker.store import Transaction
+from aquiline.broker.store import Reading, Transaction
 from aquiline.changes.canonical import encode
 from aquiline.changes.placeholders import Placeholders
 from aquiline.protocol.changesets import ChangeSet, change_set_digest
@@ -35,6 +34,8 @@ from aquiline.protocol.messages import (
 PACE = 300.0
 #: Seconds between two polls of one that does: in between it hears of nothing.
 PACE_WAITING = 0.5
+#: Seconds after which it is written down again that a host has polled, where nothing else is new.
+SEEN_EVERY = 60.0
 #: Exit statuses of a report that no person has to mend something for: done; something drifted, or what is left follows
 #: with the next run; done and not confirmed yet.
 _WELL = (0, 3, 18)
@@ -51,15 +52,32 @@ def answer(broker: Broker, host: Host, poll: Poll) -> PollAnswer:
         Refused: the host is a copy of another: two machines with one credential.
     """
     _refuse_copy(broker, host, poll)
+    with broker.store.reading() as tx:
+        if not _is_news(broker, tx, host.name, poll):
+            return _answer_in(broker, tx, host.name, poll)
     with broker.store.transaction() as tx:
         host = _seen(broker, tx, host.name, poll)
         target = tx.target(host.name)
-        orders = tx.orders_for(host.name, broker.now())
         if target is not None and poll.state != "failed":
             _settle(broker, tx, host, target)
-        if host.held_by == "person":
-            target = None
-        wants_schemas = bool(poll.schemas) and not tx.has_content("schemas", [poll.schemas])
+        return _answer_in(broker, tx, host.name, poll)
+
+
+def _is_news(broker: Broker, tx: Reading, name: str, poll: Poll) -> bool:
+    """Return whether a poll says anything that is not written down: most do not, and those write nothing."""
+    host, target = _host_in(tx, name), tx.target(name)
+    if host.journal != poll.journal or not 0 <= broker.now() - host.seen < SEEN_EVERY:
+        return True
+    if _as_said(host, target, poll, host.seen) != host:
+        return True
+    return bool(target is not None and poll.state != "failed" and _arrived(tx, host, target))
+
+
+def _answer_in(broker: Broker, tx: Reading, name: str, poll: Poll) -> PollAnswer:
+    """Return what a host that has polled is to do."""
+    target = None if _host_in(tx, name).held_by == "person" else tx.target(name)
+    orders = tx.orders_for(name, broker.now())
+    wants_schemas = bool(poll.schemas) and not tx.has_content("schemas", [poll.schemas])
     at_work = bool(orders) or (target is not None and target.generation > poll.generation)
     return PollAnswer(
         target=None if target is None else _message(target),
@@ -96,13 +114,23 @@ def _refuse_copy(broker: Broker, host: Host, poll: Poll) -> None:
 
 
 def _seen(broker: Broker, tx: Transaction, name: str, poll: Poll) -> Host:
+    host = installed_anew(broker, tx, _host_in(tx, name), poll.journal)
+    seen = _as_said(host, tx.target(name), poll, broker.now())
+    tx.put_host(seen)
+    return seen
+
+
+def _host_in(tx: Reading, name: str) -> Host:
     host = tx.host(name)
     if host is None:
         raise NotFound(f"there is no host {name} any more")
-    host = installed_anew(broker, tx, host, poll.journal)
-    target = tx.target(name)
+    return host
+
+
+def _as_said(host: Host, target: HostTarget | None, poll: Poll, when: float) -> Host:
+    """Return a host as its poll says that it is."""
     seen = msgspec.structs.replace(
-        host, seen=broker.now(), tool=poll.tool, journal=poll.journal, live=poll.live,
+        host, seen=when, tool=poll.tool, journal=poll.journal, live=poll.live,
         past_undo=poll.past_undo, generation=poll.generation,
         state=poll.state, because=poll.because[:_LONGEST_TEXT], schemas=poll.schemas,
     )  # fmt: skip
@@ -112,7 +140,6 @@ def _seen(broker: Broker, tx: Transaction, name: str, poll: Poll) -> Host:
         seen = msgspec.structs.replace(seen, held=poll.because or "undo and revert differ", held_by="agent")
     elif poll.state in ("idle", "failed") and host.held_by == "agent":
         seen = msgspec.structs.replace(seen, held="", held_by="")
-    tx.put_host(seen)
     return seen
 
 
@@ -129,22 +156,21 @@ def installed_anew(broker: Broker, tx: Transaction, host: Host, journal: str) ->
 
 def _settle(broker: Broker, tx: Transaction, host: Host, target: HostTarget) -> None:
     """Mark the changes that `host` has arrived at: it is what its target says."""
-    if host.live == Live(target.profile, target.change_ids):
-        for record in _waiting(tx, host.name, target.generation):
-            tx.put_change_host(msgspec.structs.replace(record, state="done", answered=broker.now()))
+    for record in _arrived(tx, host, target):
+        tx.put_change_host(msgspec.structs.replace(record, state="done", answered=broker.now()))
 
 
-def _waiting(tx: Transaction, host: str, generation: int) -> Iterable[ChangeHost]:
-    return [
-        record
-        for record in tx.changes_of_host(host)
-        if record.state in ("asked", "failed", "reinstalled") and 0 < record.generation <= generation
-    ]
+def _arrived(tx: Reading, host: Host, target: HostTarget) -> list[ChangeHost]:
+    """Return the changes that `host` has arrived at and that nobody has marked so."""
+    if host.live != Live(target.profile, target.change_ids):
+        return []
+    waiting = tx.changes_of_host(host.name, states=("asked", "failed", "reinstalled"))
+    return [record for record in waiting if 0 < record.generation <= target.generation]
 
 
 def profile(broker: Broker, host: Host, digest: str) -> bytes:
     """Return a profile that `host` is to be or was asked about; any other does not exist for it."""
-    with broker.store.transaction() as tx:
+    with broker.store.reading() as tx:
         target = tx.target(host.name)
         ours = {target.profile} if target is not None else set()
         ours.update(one.profile for one in tx.orders_for(host.name, broker.now()))

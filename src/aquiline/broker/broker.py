@@ -16,7 +16,7 @@ from aquiline.broker.compiling import Checked, Compiled, CompileFailed, Compiler
 from aquiline.broker.records import AuditEntry, Branch, Change, Host, Lease
 from aquiline.broker.repository import Repository
 from aquiline.broker.scratch import scratch_folder
-from aquiline.broker.store import Store, Transaction
+from aquiline.broker.store import Reading, Store, Transaction
 from aquiline.changes.canonical import decode, encode
 from aquiline.errors import AquilineError, HostFrozen
 
@@ -86,7 +86,7 @@ class Broker:
 
     def _schemas_of(self, hosts: Sequence[str]) -> Callable[[str], Schemas | None]:
         """Return what says which schemas a host has; hosts that have the same share them, made ready once."""
-        with self.store.transaction() as tx:
+        with self.store.reading() as tx:
             digests = {one.name: one.schemas for one in map(tx.host, hosts) if one is not None and one.schemas}
             bodies = {digest: tx.content("schemas", digest) for digest in set(digests.values())}
         for digest, body in bodies.items():
@@ -197,7 +197,7 @@ class Bell:
                     del self._listeners[name]
 
 
-def domain_of(tx: Transaction, name: str) -> Branch:
+def domain_of(tx: Reading, name: str) -> Branch:
     """Return the domain of this name; raises `NotFound` where there is none."""
     found = tx.branch(name)
     if found is None or found.kind != "domain":
@@ -205,7 +205,7 @@ def domain_of(tx: Transaction, name: str) -> Branch:
     return found
 
 
-def sandbox_of(tx: Transaction, name: str) -> Branch:
+def sandbox_of(tx: Reading, name: str) -> Branch:
     """Return the sandbox of this name; raises `NotFound` where there is none."""
     found = tx.branch(name)
     if found is None or found.kind != "sandbox":
@@ -213,7 +213,7 @@ def sandbox_of(tx: Transaction, name: str) -> Branch:
     return found
 
 
-def host_of(tx: Transaction, name: str) -> Host:
+def host_of(tx: Reading, name: str) -> Host:
     """Return the host of this name; raises `NotFound` where there is none."""
     found = tx.host(name)
     if found is None:
@@ -221,7 +221,7 @@ def host_of(tx: Transaction, name: str) -> Host:
     return found
 
 
-def change_of(tx: Transaction, change_id: str) -> Change:
+def change_of(tx: Reading, change_id: str) -> Change:
     """Return the change of this ID; raises `NotFound` where there is none."""
     found = tx.change(change_id)
     if found is None:

@@ -20,26 +20,39 @@ import msgspec
 
 from aquiline.broker.broker import Asker, Broker, Refused, change_of
 from aquiline.broker.records import Change, ChangeHost, Host, LateAnswer
-from aquiline.broker.store import Transaction
+from aquiline.broker.store import Reading, Transaction
 from aquiline.changes.canonical import pack
 
 #: Changes of the fleet among which those are looked for whose time is up.
 _LATELY = 100
 
 
+def looked_at(broker: Broker, change_id: str) -> Change:
+    """Return a change as it is, closed if it is over; where it is not, nobody waits for whoever looks."""
+    with broker.store.reading() as tx:
+        change = change_of(tx, change_id)
+        if not _why_over(broker, tx, change):
+            return change
+    with broker.store.transaction() as tx:
+        return close_if_due(broker, tx, change_id)
+
+
 def close_if_due(broker: Broker, tx: Transaction, change_id: str) -> Change:
     """Close a change that is over; return it as it is then."""
     change = change_of(tx, change_id)
+    why = _why_over(broker, tx, change)
+    return _close(broker, tx, change, who=broker.name, why=why) if why else change
+
+
+def _why_over(broker: Broker, tx: Reading, change: Change) -> str:
+    """Return why an open change is to be closed, an empty text where it is not; asked at every report of every host."""
     if change.state != "open":
-        return change
+        return ""
     if 0 < change.deadline <= broker.now():
-        return _close(broker, tx, change, who=broker.name, why="its time was up")
-    records = tx.change_hosts(change_id)
-    if any(record.state == "asked" for record in records):
-        return change
-    if change.is_question and _missing(tx, records):
-        return change
-    return _close(broker, tx, change, who=broker.name, why="every host has answered")
+        return "its time was up"
+    if tx.is_waited_for(change.id) or (change.is_question and _missing(tx, change.id)):
+        return ""
+    return "every host has answered"
 
 
 def close_early(broker: Broker, change_id: str, asker: Asker) -> Change:
@@ -60,12 +73,12 @@ def close_early(broker: Broker, change_id: str, asker: Asker) -> Change:
 
 def close_overdue(broker: Broker) -> None:
     """Close the questions whose time is up and at which nobody has looked since."""
-    with broker.store.transaction() as tx:
+    with broker.store.reading() as tx:
         overdue = [
             one.id for one in tx.changes(limit=_LATELY) if one.state == "open" and 0 < one.deadline <= broker.now()
         ]
-        for change_id in overdue:
-            close_if_due(broker, tx, change_id)
+    for change_id in overdue:
+        looked_at(broker, change_id)
 
 
 def _close(broker: Broker, tx: Transaction, change: Change, *, who: str, why: str) -> Change:
@@ -76,15 +89,15 @@ def _close(broker: Broker, tx: Transaction, change: Change, *, who: str, why: st
             if record.state == "asked":
                 # As it was then: the report of a closed question says the same for ever.
                 tx.put_change_host(msgspec.structs.replace(record, because=why_silent(record, tx.host(record.host))))
-        closed = msgspec.structs.replace(closed, digest=digest_of(records), missing=_missing(tx, records))
+        closed = msgspec.structs.replace(closed, digest=digest_of(records), missing=_missing(tx, change.id))
     tx.put_change(closed)
     broker.audit(tx, who, "closed", change.id, why=why)
     return closed
 
 
-def _missing(tx: Transaction, records: Iterable[ChangeHost]) -> tuple[str, ...]:
+def _missing(tx: Reading, change_id: str) -> tuple[str, ...]:
     """Return the change-sets that hosts have named and that nobody has sent, sorted."""
-    named = {record.change_set for record in records if record.change_set}
+    named = tx.change_sets_of(change_id)
     return tuple(sorted(named - tx.has_content("change-set", named)))
 
 

@@ -12,7 +12,7 @@ Theory of operation
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -60,7 +60,7 @@ def lay(tx: Transaction, change: Change) -> Change:
     """Make an intended deployment the one that hosts are to be; its ref has moved."""
     if not tx.move_branch(change.domain, expected=change.before, to=change.after):
         raise Refused(f"{change.domain} was moved by somebody else meanwhile")
-    standing = standing_of(tx, change.domain)
+    standing = standing_of(tx, change.domain, everywhere=True)
     for record in tx.change_hosts(change.id):
         host = tx.host(record.host)
         if host is None or host.branch != change.domain:
@@ -99,15 +99,19 @@ class InEffect(msgspec.Struct, frozen=True):
 
     deployed: tuple[str, ...]
     gone: frozenset[str]
+    #: Which of these deployments left a host as it was, by host; None: nobody has asked for all hosts at once.
+    left_alone: Mapping[str, Collection[str]] | None = None
 
 
-def standing_of(tx: Transaction, domain: str) -> InEffect:
-    """Return which deployments of a domain stand, in the order of their serials, and which were undone."""
+def standing_of(tx: Transaction, domain: str, *, everywhere: bool = False) -> InEffect:
+    """Return which deployments of a domain stand, in the order of their serials, and which were undone.
+
+    `everywhere`: many hosts will be asked about; what they have in common is then looked up once.
+    """
     changes = tx.changes(domain)
-    return InEffect(
-        tuple(one.id for one in targets.in_effect(changes) if one.kind == "deploy"),
-        frozenset(one.id for one in changes if one.state == "undone"),
-    )
+    deployed = tuple(one.id for one in targets.in_effect(changes) if one.kind == "deploy")
+    gone = frozenset(one.id for one in changes if one.state == "undone")
+    return InEffect(deployed, gone, tx.left_alone(deployed) if everywhere else None)
 
 
 def owed(tx: Transaction, host: str, change_ids: Sequence[str], standing: InEffect) -> list[str]:
@@ -119,8 +123,11 @@ def owed(tx: Transaction, host: str, change_ids: Sequence[str], standing: InEffe
     missing = [name for name in standing.deployed if name not in change_ids]
     if not missing:
         return []
-    states = {one.change: one.state for one in tx.changes_of_host(host)}
-    return [name for name in missing if states.get(name) != "unchanged"]
+    if standing.left_alone is not None:
+        alone = standing.left_alone.get(host, ())
+    else:
+        alone = {one.change for one in tx.changes_of_host(host, states=["unchanged"])}
+    return [name for name in missing if name not in alone]
 
 
 def retract(tx: Transaction, change: Change) -> Change:

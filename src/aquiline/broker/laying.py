@@ -175,8 +175,8 @@ def intend(broker: Broker, lease: Lease, change: Change, prepared: Prepared, *, 
         tested = _approved_test(broker, tx, prepared, change.digest)
         tx.put_change(change)
         meaning = _Meaning(
-            change, prepared, tested, _predictions(tx, prepared, tested), standing_of(tx, change.domain),
-            include_untested,
+            change, prepared, tested, _predictions(tx, prepared, tested),
+            standing_of(tx, change.domain, everywhere=True), include_untested,
         )  # fmt: skip
         # As they are now: while this was compiled a person may have held or released some.
         for host in tx.hosts(change.domain):

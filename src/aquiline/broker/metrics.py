@@ -22,7 +22,7 @@ class FleetCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return the numbers as they are now."""
-        with self._broker.store.transaction() as tx:
+        with self._broker.store.reading() as tx:
             hosts, changes = tx.hosts(), tx.changes()
         now = self._broker.now()
         states = Counter(

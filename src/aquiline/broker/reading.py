@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from aquiline.broker.broker import Broker, NotFound, host_of
+from aquiline.broker.closing import looked_at
 from aquiline.broker.records import Branch, Change, ChangeHost, Host, HostTarget
-from aquiline.broker.store import Transaction
+from aquiline.broker.store import Reading
 from aquiline.changes.canonical import decode
 from aquiline.protocol.messages import Live
 
@@ -42,6 +43,15 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[ChangeHost, ...] = ()
 
 
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a change is: cheap to ask for again and again."""
+
+    id: str
+    state: str
+    #: State to how many hosts; they add up to all that the change concerns.
+    totals: dict[str, int]
+
+
 class ReportView(msgspec.Struct, frozen=True, kw_only=True):
     """A report as it came."""
 
@@ -54,7 +64,7 @@ class ReportView(msgspec.Struct, frozen=True, kw_only=True):
 
 def reports(broker: Broker, name: str, *, limit: int) -> list[ReportView]:
     """Return what a host reported, newest first."""
-    with broker.store.transaction() as tx:
+    with broker.store.reading() as tx:
         host_of(tx, name)
         return [
             ReportView(
@@ -66,7 +76,7 @@ def reports(broker: Broker, name: str, *, limit: int) -> list[ReportView]:
 
 def branch(broker: Broker, name: str) -> BranchView:
     """Return a branch; raises `NotFound` where there is none."""
-    with broker.store.transaction() as tx:
+    with broker.store.reading() as tx:
         found = tx.branch(name)
         if found is None:
             raise NotFound(f"there is no branch {name}", hint="`aquiline domain list`, `aquiline sandbox list`")
@@ -74,9 +84,16 @@ def branch(broker: Broker, name: str) -> BranchView:
         return BranchView(branch=found, hosts=hosts, changes=tuple(tx.changes(name, limit=20)))
 
 
+def progress(broker: Broker, change_id: str) -> Progress:
+    """Return how far a change is; raises `NotFound` where there is none."""
+    change = looked_at(broker, change_id)
+    with broker.store.reading() as tx:
+        return Progress(id=change.id, state=change.state, totals=tx.states_of(change.id))
+
+
 def hosts(broker: Broker, branch_name: str = "") -> list[HostView]:
     """Return every host, or those of a branch, without their changes."""
-    with broker.store.transaction() as tx:
+    with broker.store.reading() as tx:
         found = tx.hosts(branch_name or None)
         known = tx.targets(one.name for one in found)
         return [_view(one, known.get(one.name)) for one in found]
@@ -84,11 +101,11 @@ def hosts(broker: Broker, branch_name: str = "") -> list[HostView]:
 
 def host(broker: Broker, name: str) -> HostView:
     """Return a host with its changes; raises `NotFound` where there is none."""
-    with broker.store.transaction() as tx:
+    with broker.store.reading() as tx:
         return _with_changes(tx, _view(host_of(tx, name), tx.target(name)))
 
 
-def _with_changes(tx: Transaction, view: HostView) -> HostView:
+def _with_changes(tx: Reading, view: HostView) -> HostView:
     return msgspec.structs.replace(view, changes=tuple(tx.changes_of_host(view.name)))
 
 

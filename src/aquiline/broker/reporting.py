@@ -22,11 +22,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from aquiline.broker.broker import Broker, change_of
-from aquiline.broker.closing import close_if_due, why_silent
+from aquiline.broker.closing import looked_at, why_silent
 from aquiline.broker.comparing import Delta, deltas
 from aquiline.broker.naming import Folding, without_its_own
 from aquiline.broker.records import Change, ChangeHost, Host
-from aquiline.broker.store import Transaction
+from aquiline.broker.store import Reading
 from aquiline.changes.canonical import pack
 from aquiline.protocol.changesets import ChangeSet, ChangeSetStep
 from aquiline.protocol.messages import decode_message
@@ -117,16 +117,16 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def report(broker: Broker, change_id: str) -> FleetReport:
     """Return the report of a change as it is now."""
-    with broker.store.transaction() as tx:
-        change_of(tx, change_id)
-        change = close_if_due(broker, tx, change_id)
+    looked_at(broker, change_id)
+    with broker.store.reading() as tx:
+        change = change_of(tx, change_id)
         records = tx.change_hosts(change_id)
         hosts = {host.name: host for host in tx.hosts()}
         bodies = _bodies(tx, records)
     return report_of(change, records, bodies, hosts)
 
 
-def _bodies(tx: Transaction, records: Sequence[ChangeHost]) -> dict[str, ChangeSet]:
+def _bodies(tx: Reading, records: Sequence[ChangeHost]) -> dict[str, ChangeSet]:
     found = {}
     named = {record.change_set for record in records} | {one.late.change_set for one in records if one.late is not None}
     for digest in sorted(named - {""}):

@@ -147,13 +147,12 @@ class FleetClient:
     def wait_until_closed(
         self, change: str, on_look: Callable[[Mapping[str, int]], None], seconds: float
     ) -> Mapping[str, Any]:
-        """Return a change once it is closed or `seconds` are over; `on_look` is told how far it is."""
+        """Return how far a change is once it is closed or `seconds` are over; `on_look` is told at each look."""
         pause, until = 0.2, time.monotonic() + seconds
         while True:
             is_last_look = time.monotonic() > until
-            found: Mapping[str, Any] = self.ask("GET", f"/v1/changes/{segment(change)}")
-            report = self.ask("GET", f"/v1/changes/{segment(change)}/report")
-            on_look(report["totals"])
+            found: Mapping[str, Any] = self.ask("GET", f"/v1/changes/{segment(change)}/progress")
+            on_look(found["totals"])
             if found["state"] != "open" or is_last_look:
                 return found
             time.sleep(pause)

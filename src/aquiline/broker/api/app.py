@@ -52,7 +52,7 @@ async def health(state: State) -> str:
     """Say that the broker lives and its database answers."""
 
     def look() -> None:
-        with state.broker.store.transaction() as tx:
+        with state.broker.store.reading() as tx:
             tx.branch("")
 
     await sync_to_thread(look)

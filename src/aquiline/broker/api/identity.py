@@ -40,7 +40,7 @@ class Authentication(AbstractAuthenticationMiddleware):
 def identify(broker: Broker, secret: str) -> Identity | None:
     """Return whose secret this is, None where it is nobody's or was revoked."""
     digest = hash_of(secret)
-    with broker.store.transaction() as tx:
+    with broker.store.reading() as tx:
         if secret.startswith("aqh_"):
             host = tx.host_of_credential(digest)
             return None if host is None else Identity(host.name, host=host)

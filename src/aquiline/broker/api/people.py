@@ -137,7 +137,7 @@ class People(Controller):
     @get("/branches", sync_to_thread=True)
     def branches(self, state: State) -> list[Branch]:
         """List domains and sandboxes."""
-        with state.broker.store.transaction() as tx:
+        with state.broker.store.reading() as tx:
             return list(tx.branches())
 
     @get("/branches/{name:str}", sync_to_thread=True)
@@ -258,7 +258,7 @@ class People(Controller):
     @get("/audit", guards=[admin], sync_to_thread=True)
     def audit(self, state: State, about: str = "", limit: int = 100) -> list[AuditEntry]:
         """List who did what, newest first."""
-        with state.broker.store.transaction() as tx:
+        with state.broker.store.reading() as tx:
             return list(tx.audit_entries(about=about, limit=min(max(limit, 1), 10_000)))
 
     # ---- changes ----
@@ -296,21 +296,24 @@ class People(Controller):
     @get("/changes", sync_to_thread=True)
     def changes(self, state: State, domain: str = "", limit: int = 50) -> list[Change]:
         """List changes, newest first."""
-        with state.broker.store.transaction() as tx:
+        with state.broker.store.reading() as tx:
             return list(tx.changes(domain or None, limit=min(max(limit, 1), 10_000)))
 
     @get("/changes/{change:str}", sync_to_thread=True)
     def change(self, state: State, change: str) -> Change:
         """Show a change."""
-        with state.broker.store.transaction() as tx:
-            change_of(tx, slashed(change))
-            return closing.close_if_due(state.broker, tx, slashed(change))
+        return closing.looked_at(state.broker, slashed(change))
+
+    @get("/changes/{change:str}/progress", sync_to_thread=True)
+    def progress(self, state: State, change: str) -> reading.Progress:
+        """Say how far a change is: its state, and how many hosts are in which."""
+        return reading.progress(state.broker, slashed(change))
 
     @get("/changes/{change:str}/hosts", sync_to_thread=True)
     def change_hosts(self, state: State, change: str) -> list[ChangeHost]:
         """List what a change means to each host."""
-        with state.broker.store.transaction() as tx:
-            closing.close_if_due(state.broker, tx, slashed(change))
+        closing.looked_at(state.broker, slashed(change))
+        with state.broker.store.reading() as tx:
             return list(tx.change_hosts(slashed(change)))
 
     @get("/changes/{change:str}/report", sync_to_thread=True)
