@@ -7,12 +7,15 @@ data: no filter, merge driver or replacement object of theirs has any effect on 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from aquiline.broker.locks import sweep_locks
 from aquiline.errors import RepositoryError
 
 #: Seconds for one command of git's.
@@ -33,14 +36,19 @@ _ENVIRONMENT = {
 _SETTINGS = ("core.hooksPath=/dev/null", "core.quotePath=false", "gc.auto=0", "protocol.allow=never")
 _LOCAL_FETCH = "protocol.file.allow=always"
 _MESSAGE_LIMIT = 4000
+#: How git says that somebody else is at it, or has left a lock.
+_LOCKED = re.compile(rb"\.lock'?: File exists")
+_log = logging.getLogger("aquiline.broker")
 
 
 class Git:
     """Git in one folder: a bare repository, or a scratch clone."""
 
-    def __init__(self, folder: Path, *, timeout: float = TIMEOUT) -> None:
+    def __init__(self, folder: Path, *, timeout: float = TIMEOUT, started: float = 0.0) -> None:
         self.folder = folder
         self._timeout = timeout
+        #: Locks that are older than this may be those of a git that is gone; 0: none is looked for.
+        self._started = started
 
     def __call__(
         self, *arguments: str, given: bytes = b"", environment: Mapping[str, str] | None = None, accepted: int = 0
@@ -55,6 +63,20 @@ class Git:
         self, *arguments: str, given: bytes = b"", environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         """Return what became of ``git ARGUMENTS``, whatever its exit status; `RepositoryError` if it takes too long."""
+        found = self._run(*arguments, given=given, environment=environment)
+        is_locked = found.returncode != 0 and _LOCKED.search(found.stderr) is not None
+        return self._run(*arguments, given=given, environment=environment) if is_locked and self.unlock() else found
+
+    def unlock(self) -> bool:
+        """Remove the locks that nobody holds any more; return whether there were any."""
+        swept = sweep_locks(self.folder, started=self._started) if self._started else []
+        for name in swept:
+            _log.warning("%s was left by a git that is gone, and is gone now", self.folder / name)
+        return bool(swept)
+
+    def _run(
+        self, *arguments: str, given: bytes, environment: Mapping[str, str] | None
+    ) -> subprocess.CompletedProcess[bytes]:
         with self.started(*arguments, environment=environment) as process:
             try:
                 out, err = process.communicate(given, timeout=self._timeout)

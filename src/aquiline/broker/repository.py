@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -90,9 +91,10 @@ class Repository:
     def __init__(self, path: Path | str, *, timeout: float = TIMEOUT) -> None:
         self.path = Path(path).absolute()
         self._timeout = timeout
-        self._git = Git(self.path, timeout=timeout)
         if not (self.path / "objects").is_dir():
             raise RepositoryError(f"{self.path}: no git repository", hint="create one with Repository.create")
+        self._git = Git(self.path, timeout=timeout, started=time.time())
+        self._git.unlock()
 
     @classmethod
     def create(cls, path: Path | str) -> Repository:
@@ -122,7 +124,11 @@ class Repository:
         if refs:
             self._git("symbolic-ref", "HEAD", refs[0])
         new = self.path / f"{_PROTECTED}.new"
-        new.write_text("".join(f"{name}\n" for name in domains))
+        with new.open("w") as file:
+            file.write("".join(f"{name}\n" for name in domains))
+            file.flush()
+            # An empty list, after power was lost, would let everybody push to every domain.
+            os.fsync(file.fileno())
         new.replace(self.path / _PROTECTED)
 
     # Branches
