@@ -87,7 +87,8 @@ def test_a_released_host_does_not_fall_back_into_its_hold(fleet: Fleet) -> None:
     answering.answer(fleet.broker, host.record(), held)
 
     assert "" == fleet.record("web1").held
-    answering.answer(fleet.broker, host.record(), msgspec.structs.replace(held, generation=99))
+    heard = msgspec.structs.replace(held, generation=fleet.target("web1").generation)
+    answering.answer(fleet.broker, host.record(), heard)
     assert "agent" == fleet.record("web1").held_by
 
 

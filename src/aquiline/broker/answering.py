@@ -12,7 +12,8 @@ import msgspec
 
 from aquiline.broker.broker import Broker, NotFound, Refused
 from aquiline.broker.closing import close_if_due, keep_late
-from aquiline.broker.records import Change, ChangeHost, Host, HostTarget, LateAnswer, StoredReport
+from aquiline.broker.records import TOLD_NOTHING, Change, ChangeHost, Host, HostTarget, LateAnswer, StoredReport
+from aquiline.broker.restoring import held_ahead
 from aquiline.broker.store import Reading, Transaction
 from aquiline.changes.canonical import encode
 from aquiline.changes.placeholders import Placeholders
@@ -75,7 +76,7 @@ def _is_news(broker: Broker, tx: Reading, name: str, poll: Poll) -> bool:
 
 def _answer_in(broker: Broker, tx: Reading, name: str, poll: Poll) -> PollAnswer:
     """Return what a host that has polled is to do."""
-    target = None if _host_in(tx, name).held_by == "person" else tx.target(name)
+    target = None if _host_in(tx, name).held_by in TOLD_NOTHING else tx.target(name)
     orders = tx.orders_for(name, broker.now())
     wants_schemas = bool(poll.schemas) and not tx.has_content("schemas", [poll.schemas])
     at_work = bool(orders) or (target is not None and target.generation > poll.generation)
@@ -114,7 +115,7 @@ def _refuse_copy(broker: Broker, host: Host, poll: Poll) -> None:
 
 
 def _seen(broker: Broker, tx: Transaction, name: str, poll: Poll) -> Host:
-    host = installed_anew(broker, tx, _host_in(tx, name), poll.journal)
+    host = held_ahead(broker, tx, installed_anew(broker, tx, _host_in(tx, name), poll.journal), poll)
     seen = _as_said(host, tx.target(name), poll, broker.now())
     tx.put_host(seen)
     return seen

@@ -53,7 +53,7 @@ def _is_at_work(repository: Path) -> bool:
 
 
 def _places(process: Path) -> Iterator[str]:
-    """Return the folder that a process is in, with a slash behind it, and what it has open; nothing of one that is gone.
+    """Return the folder that a process is in, with a slash behind it, and what it has open; nothing where it is gone.
 
     Whoever sweeps has the repository itself open, without being at work in it.
     """

@@ -34,8 +34,11 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: ``person``: until a person releases it; ``undeploy``: since something was taken back on it alone, until a person
-#: releases it; ``agent``: by itself, because undo and revert did not agree, until they do or a person releases it.
-HeldBy = Literal["", "person", "undeploy", "agent"]
+#: releases it; ``agent``: by itself, because undo and revert did not agree, until they do or a person releases it;
+#: ``broker``: it was told more than the database says, which was restored from a backup, until a person releases it.
+HeldBy = Literal["", "person", "undeploy", "agent", "broker"]
+#: Such a host is told no target at all.
+TOLD_NOTHING: frozenset[HeldBy] = frozenset({"person", "broker"})
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +58,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     compiled: str = ""
     #: Why it is kept as it is; empty where it is not.
     held: str = ""
-    #: By whom; a host that a person holds is told no target at all.
+    #: By whom.
     held_by: HeldBy = ""
     #: What it last said of itself.
     seen: float = 0.0

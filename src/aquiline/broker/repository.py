@@ -251,6 +251,11 @@ class Repository:
         """Return the trailers of a commit's message."""
         return self._commits(self._commit(commit), 1)[0].trailers
 
+    def change_ids(self) -> set[str]:
+        """Return the change IDs of all commits that the broker keeps, whatever a database knows of them."""
+        form = "--format=%(trailers:key=Change-Id,valueonly)"
+        return set(filter(None, map(str.strip, self._git("for-each-ref", form, _KEPT).splitlines())))
+
     def log(self, branch: str, limit: int) -> list[Commit]:
         """Return the last `limit` commits of a branch, newest first; what was merged is not gone into."""
         return self._commits(self.head(branch), limit)

@@ -35,6 +35,7 @@ from aquiline.broker.broker import Asker, Broker
 from aquiline.broker.compiling import Compiler, Layers
 from aquiline.broker.going_live import settle
 from aquiline.broker.repository import Repository
+from aquiline.broker.restoring import remember
 from aquiline.broker.scratch import sweep
 from aquiline.broker.sqlstore import SqlStore
 from aquiline.errors import AquilineError
@@ -70,6 +71,7 @@ def open_broker(data: Path, *, database: str = "", compiler: Compiler | None = N
     repository = Repository(place) if place.exists() else _first_repository(place)
     store = SqlStore(database) if database else SqlStore.in_file(data / "broker.db")
     broker = Broker(store, repository, compiler or Layers(), name=f"{socket.gethostname()}:{os.getpid()}")
+    remember(broker)
     settle(broker)
     _first_admin(broker, data / "admin.token")
     return broker

@@ -26,7 +26,7 @@ from aquiline.broker.broker import (
 from aquiline.broker.compiling import Compiled
 from aquiline.broker.going_live import go_live, settle_in
 from aquiline.broker.laying import TEST_DEADLINE, keep_profile, refuse_moved, trailers
-from aquiline.broker.records import Change, ChangeHost, Host, HostTarget, StoredOrder
+from aquiline.broker.records import TOLD_NOTHING, Change, ChangeHost, Host, HostTarget, StoredOrder
 from aquiline.broker.store import Transaction
 from aquiline.errors import UsageError
 
@@ -172,7 +172,7 @@ def _meaning(
         record = msgspec.structs.replace(record, because=because, after=archived or "", is_archived=True)
         if archived is None:
             return msgspec.structs.replace(record, state="not-compiled")
-    if host.held_by == "person" and change.kind == "undeploy":
+    if host.held_by in TOLD_NOTHING and change.kind == "undeploy":
         return msgspec.structs.replace(record, state="held-out", because=f"held: {host.held}")
     return record
 

@@ -154,7 +154,7 @@ class Desk:
         """Return the event that an agent begins with; `work` is what one before it has begun."""
         attempt = self.memory.attempt()
         tried = (attempt.generation, attempt.released) if attempt.result in FINAL else (-1, -1)
-        return machine.Started(self.waiting(), tried, work)
+        return machine.Started(self.waiting(), tried, work, attempt.generation)
 
     # ---- reporting ------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ Theory of operation
    returns what is to be done about it now. It never waits; the last effect says when it wants to hear a `Tick`.
 2. One poll, one piece of work and one report are under way at a time. Work comes in the order: target, then orders.
 3. A target is level (D17): the newest is the one that counts, and one that was tried to its end is not tried again.
+   One that is older than what was begun here before is not tried either: the broker has forgotten something.
    Whatever else an answer brings twice, late or in another order is the same as if it had come once.
 4. The pace is the broker's. A host adds a splay that is a function of its name, so that hosts which were told the same
    do not come all at once, and equal events give equal effects. A broker that is away is asked less and less often.
@@ -47,6 +48,8 @@ class Started(msgspec.Struct, frozen=True):
     tried: tuple[int, int] = (-1, -1)
     #: Work that is under way, or whose end nobody has taken note of.
     work: Job | None = None
+    #: The newest generation that was ever begun here: a broker that says an older one has forgotten something.
+    begun: int = -1
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -201,6 +204,8 @@ class Machine:
         self._wants_target = False
         #: The target that was.
         self._tried: tuple[int, int] = (-1, -1)
+        #: No target before this generation is tried.
+        self._begun = -1
         self._orders: dict[str, _Waiting] = {}
         self._answered: dict[str, None] = {}
         self._work: Job | None = None
@@ -234,8 +239,8 @@ class Machine:
 
     def _take(self, event: Event, now: float) -> Iterator[Effect]:
         match event:
-            case Started(reports, tried, work):
-                self._tried, self._work = tried, work
+            case Started(reports, tried, work, begun):
+                self._tried, self._work, self._begun = tried, work, begun
                 self._poll_at = now + self._splay * self._pacing.start
                 self._report_at = now
                 self._list(reports)
@@ -308,7 +313,8 @@ class Machine:
             self._hinted = now
 
     def _is_newest(self, target: Target) -> bool:
-        return self._target is None or _name(target) >= _name(self._target)
+        is_newer = self._target is None or _name(target) >= _name(self._target)
+        return is_newer and target.generation >= self._begun
 
     def _take_end(self, job: Job, outcome: Outcome | None, now: float) -> None:
         if job != self._work:
