@@ -226,3 +226,16 @@ def test_as_a_process(host: Host) -> None:
     assert 1 == found.returncode
     assert "line 1, column 7" in json.loads(found.stdout)["error"]
     assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize("content", ["{}", '{"software": {"components": {}}}', '{"system": {"network": {}}}'])
+def test_a_profile_that_names_no_component(host: Host, ask: Ask, content: str) -> None:
+    """It asks for nothing: no error, and yet nobody takes it for a host that is as it should be."""
+    place = put(host, "p.json", content)
+
+    planned, found, applied = ask("plan", place, "--exit-code"), ask("--json", "plan", place), ask("apply", place)
+
+    note = "the profile names no component: it asks for nothing"
+    assert [0, 0, 0] == [planned[0], found[0], applied[0]]
+    assert [note] == json.loads(found[1])["notes"]
+    assert [True, True] == [f"notes:\n  {note}\n" in out for out in (planned[1], applied[1])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -163,15 +164,68 @@ def test_as_a_process(host: Host, runs: list[str]) -> None:
     assert "" == undone.stdout
 
 
-def test_a_removed_journal_is_said(host: Host, runs: list[str], ask: Ask) -> None:
-    """Where the journal was removed, nothing looks as if there had never been a run: the way out is named."""
+def remove_journal(host: Host) -> None:
+    """Remove the database, and nothing else."""
     for name in ("journal.db", "journal.db-wal", "journal.db-shm"):
         (host.state / name).unlink(missing_ok=True)
 
-    for command in ("log", "status"):
-        status, _, err = ask(command)
-        assert 1 == status
-        assert f"the journal is gone, {len(runs)} undo scripts are there" in err
+
+@pytest.mark.parametrize(
+    "question",
+    [("log",), ("status",), ("verify",), ("blame", "/etc/0"), ("undo", "--last", "2"), ("recover",)],
+    ids=" ".join,
+)
+def test_a_removed_journal_is_said(host: Host, runs: list[str], ask: Ask, question: tuple[str, ...]) -> None:
+    """Where the journal was removed, nothing looks as if there had never been a run: the way out is named."""
+    remove_journal(host)
+
+    status, _, err = ask(*question)
+
+    assert 1 == status
+    assert f"the journal is gone, {len(runs)} undo scripts are there" in err
+    assert "`aquiline fsck`" in err
+
+
+@pytest.mark.parametrize("missing", [(), ("undo",), ("undo", "profiles")], ids=str)
+def test_a_plan_without_its_journal_is_less_certain(
+    host: Host, runs: list[str], ask: Ask, missing: tuple[str, ...]
+) -> None:
+    """Drift and wish cannot be told apart without the journal: a plan says that, and that it foresees less for it."""
+    profile = host.profile(write("/etc/0", "drifted back\n"))
+    assert "the journal is gone" not in ask("plan", profile)[1]
+    remove_journal(host)
+    for folder in missing:
+        shutil.rmtree(host.state / folder)
+
+    status, out, _ = ask("plan", profile)
+    found = json.loads(ask("--json", "plan", profile)[1])
+
+    assert 0 == status
+    assert 1 == out.count("the journal is gone, ")
+    assert "lowered by 1 thing" in out
+    assert "what corrects drift and what is newly wanted cannot be told apart" in found["coverage"]["reduced_by"][0]
+    assert 15 == ask("plan", profile, "--require-coverage")[0]
+
+
+def test_nothing_to_do_without_a_journal_is_not_clean(host: Host, runs: list[str], ask: Ask) -> None:
+    """Also a plan without steps says that the journal is gone; the next live run says it too, and begins anew."""
+    profile = host.profile(write("/etc/0", "new 0\n"))
+    remove_journal(host)
+
+    assert "nothing to do that can be foreseen\n" == ask("plan", profile)[1].splitlines(keepends=True)[0]
+    assert "the journal is gone, " in ask("apply", profile)[1]
+    assert "the journal is gone" not in ask("plan", profile)[1]
+
+
+def test_a_host_without_any_state_says_that_no_run_is_recorded(host: Host, runs: list[str], ask: Ask) -> None:
+    """Removed with all its traces a journal looks as if there had never been one: a plan says what it cannot tell."""
+    profile = host.profile(write("/etc/0", "drifted back\n"))
+    shutil.rmtree(host.state)
+
+    status, out, _ = ask("plan", profile)
+
+    assert 0 == status
+    assert "no run is recorded on this host: what corrects drift and what is newly wanted cannot be told apart" in out
 
 
 def test_a_host_that_never_had_a_run_says_so(ask: Ask) -> None:

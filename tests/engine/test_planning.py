@@ -466,3 +466,11 @@ class TestOwnCommands:
 
         assert 0 == run.exit_status
         assert site.path("/after").exists()
+
+
+def test_a_profile_that_names_no_component_says_so(site: Site) -> None:
+    """Nothing asked for is not the same as nothing to do: a plan of it has a note, and loses no coverage."""
+    plan = site.plan()
+
+    assert ("the profile names no component: it asks for nothing",) == plan.notes
+    assert ((), ()) == (plan.steps, plan.coverage.reduced_by)

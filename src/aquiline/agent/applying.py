@@ -31,6 +31,9 @@ from aquiline.profile import Profile
 
 OnFailure = Literal["stop", "undo"]
 
+#: What a dry-run says of a host without a journal, new or removed with all its traces.
+NO_RUNS = "no run is recorded on this host: what corrects drift and what is newly wanted cannot be told apart"
+
 
 class RunEnded(msgspec.Struct, frozen=True):
     """How a command that changes the host ended."""
@@ -67,7 +70,10 @@ def dry_run(session: Session, profile: Profile, *, only: Iterable[str] = ()) -> 
 def plan_to_save(session: Session, profile: Profile, *, only: Iterable[str] = ()) -> SavedPlan:
     """Return what `profile` would do to this host, with all that applying it later needs."""
     with session.reading() as journal:
-        return SavedPlan(_plan(session, journal, profile, only), profile.tree, profile.given_name, _last_run(journal))
+        plan = _plan(session, journal, profile, only)
+        if plan.steps and not journal.has_runs() and not session.lost_journal():
+            plan = msgspec.structs.replace(plan, notes=(*plan.notes, NO_RUNS))
+        return SavedPlan(plan, profile.tree, profile.given_name, _last_run(journal))
 
 
 def _last_run(journal: Journal) -> str:

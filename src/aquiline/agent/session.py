@@ -132,15 +132,24 @@ class Session:
         except OSError as error:
             raise HostError(f"the host's key cannot be made: {error.strerror}", path=str(place)) from error
 
-    def refuse_lost_journal(self) -> None:
-        """Raise `JournalError` where runs have left their undo scripts and no journal: it was removed."""
+    def lost_journal(self) -> str:
+        """Return what tells of runs that no journal knows, in words; empty where nothing does."""
+        left = [(self.state.undo, "*.sh", "undo script")]
         if not self.state.database.exists():
-            scripts = sorted(self.state.undo.glob("*.sh")) if self.state.undo.is_dir() else []
-            if scripts:
-                raise JournalError(
-                    f"the journal is gone, {len(scripts)} undo scripts are there: {self.state.undo}",
-                    hint="`aquiline fsck` says what can be undone; `aquiline undo --from FILE` or a script undoes it",
-                )
+            left += [(self.state.profiles, "*.gz", "profile"), (self.state.preimages, "*/*", "pre-image")]
+        for folder, pattern, noun in left:
+            found = sum(1 for _ in folder.glob(pattern))
+            if found:
+                return f"the journal is gone, {found} {noun}{'s are' if found > 1 else ' is'} there: {folder}"
+        return ""
+
+    def refuse_lost_journal(self) -> None:
+        """Raise `JournalError` where runs have left their traces and no journal: it was removed."""
+        lost = "" if self.state.database.exists() else self.lost_journal()
+        if lost:
+            raise JournalError(
+                lost, hint="`aquiline fsck` says what can be undone; `aquiline undo --from FILE` or a script undoes it"
+            )
 
     # ---- gates ----------------------------------------------------------------------------------------------------
 
@@ -232,6 +241,7 @@ class Session:
             secret_key=self._secret_key(),
             itself=itself(with_components=profile is not None) if self.root == "/" else Itself(),
             state=self._state_on_host(),
+            lost_journal="" if journal.has_runs() else self.lost_journal(),
         )
 
     def forbidden(self) -> Forbidden:

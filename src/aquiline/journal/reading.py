@@ -66,6 +66,10 @@ class JournalReader:
         order = "DESC" if newest_first else "ASC"
         return [self._run_record(row) for row in self._database.rows(f"{_RUNS} ORDER BY seq {order}")]
 
+    def has_runs(self) -> bool:
+        """Return whether any run began."""
+        return bool(self._database.rows("SELECT 1 FROM run LIMIT 1"))
+
     def run(self, selector: str) -> RunRecord:
         """Return the run that `selector` names: its id, a unique prefix of it, ``last`` or ``last~N``.
 

@@ -60,3 +60,5 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     kept_bytes: int = 0
     #: Where the journal is on the host, empty where it is outside of it: a live run makes it before it plans.
     state: str = ""
+    #: What tells of earlier runs that no journal knows, in words; empty where nothing does.
+    lost_journal: str = ""

@@ -77,6 +77,7 @@ def plan(
         draft = Draft(host, known, ancestors(sections), stage, first_number)
         draft.notes += (*ordered.notes, *lines(waits.pairs))
         if stage == 1:
+            _say_what_is_missing(draft, sections)
             owe(draft, known.owed)
         components = _Components(profile, registry, draft)
         for name in (*ordered.names, *(name for name in sections if name not in ordered.names)):
@@ -88,6 +89,16 @@ def plan(
         draft.reduced_by.append(line)
     place_all(draft)
     return draft.finished(profile.digest, components.reports)
+
+
+def _say_what_is_missing(draft: Draft, sections: Mapping[str, ComponentSection]) -> None:
+    """Note where there is no journal to compare with, or nothing in the profile to plan."""
+    if draft.known.lost_journal:
+        line = f"{draft.known.lost_journal}; what corrects drift and what is newly wanted cannot be told apart"
+        draft.notes.append(line)
+        draft.reduced_by.append(line)
+    if not sections:
+        draft.notes.append("the profile names no component: it asks for nothing")
 
 
 class _Components:

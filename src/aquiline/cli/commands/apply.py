@@ -113,7 +113,7 @@ def _say(invocation: Invocation, ended: RunEnded) -> None:
     if terminal.is_json:
         terminal.answer_json(_as_json(ended))
     elif not ended.run:
-        terminal.answer("\n".join(["nothing to do", *_left_out(ended)]))
+        terminal.answer("\n".join(["nothing to do", *_left_out(ended), *_notes(ended)]))
     else:
         terminal.answer("\n".join(_summary(invocation, ended)))
     if ended.error is not None:
@@ -126,7 +126,7 @@ def _summary(invocation: Invocation, ended: RunEnded) -> list[str]:
     run = ended.run
     match ended.status:
         case "done":
-            lines = [f"run {run}: done", *_left_out(ended)]
+            lines = [f"run {run}: done", *_left_out(ended), *_notes(ended)]
         case "partial":
             lines = [f"run {run}: done in part", *_left_out(ended), *_left(ended)]
         case "failed" if ended.exit_status == 130:
@@ -159,6 +159,15 @@ def _left_out(ended: RunEnded) -> list[str]:
         ]
         lines += [title, *found] if found else []
     return lines
+
+
+def _notes(ended: RunEnded) -> list[str]:
+    """Return the notes of a plan without steps: often they say why it has none."""
+    if ended.plan is None or ended.plan.steps or not ended.plan.notes:
+        return []
+    from aquiline.changes.text import visible
+
+    return ["notes:", *(f"  {visible(note)}" for note in ended.plan.notes)]
 
 
 def _left(ended: RunEnded) -> list[str]:

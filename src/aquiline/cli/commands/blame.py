@@ -19,6 +19,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(invocation: Invocation) -> int:
     from aquiline.agent.inspecting import blame
 
+    invocation.session.refuse_lost_journal()
     found = blame(invocation.session, invocation.arguments.subject)
     if invocation.terminal.is_json:
         invocation.terminal.answer_json(found)

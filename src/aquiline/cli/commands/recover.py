@@ -48,6 +48,7 @@ def _run(invocation: Invocation) -> int:
     from aquiline.errors import Interrupted, RunInterrupted, UsageError
 
     arguments, terminal, session = invocation.arguments, invocation.terminal, invocation.session
+    session.refuse_lost_journal()
     if arguments.dry_run:
         return _look(invocation)
     choices = choices_of(arguments)

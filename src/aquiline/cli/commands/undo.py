@@ -53,6 +53,7 @@ def _run(invocation: Invocation) -> int:
     with session.reading() as journal:
         runs = select(session, journal, selector, last=arguments.last, to=arguments.to)
     if not runs:
+        session.refuse_lost_journal()
         terminal.answer("nothing to take back") if not terminal.is_json else terminal.answer_json(
             {"exit_status": 0, "runs": []}
         )

@@ -19,6 +19,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(invocation: Invocation) -> int:
     from aquiline.agent.inspecting import verify
 
+    invocation.session.refuse_lost_journal()
     found = verify(invocation.session)
     if invocation.terminal.is_json:
         invocation.terminal.answer_json(found)
