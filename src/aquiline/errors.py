@@ -7,6 +7,7 @@
     ├── ProfileError              1   a profile that cannot be read or does not fit its schema
     ├── HostError                 1   the machine refused a read or an effect
     │   ├── NotPossibleHere       1   the root lacks the means altogether
+    │   │   └── NoCopyHere        1   there is no place for the private copy that a checker wants
     │   └── UnsafePath            1   a parent link that nobody trustworthy owns
     ├── UnknownUntilRun           1   a read of what a pending command would change
     ├── JournalError              1   the journal is damaged, or newer than this program
@@ -72,6 +73,10 @@ class HostError(AquilineError):
 
 class NotPossibleHere(HostError):
     """The root lacks the means altogether: no systemd, no package manager, no such program."""
+
+
+class NoCopyHere(NotPossibleHere):
+    """No private copy of would-be content can be made below the root for a checker."""
 
 
 class UnsafePath(HostError):

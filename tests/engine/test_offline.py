@@ -96,3 +96,29 @@ def test_nothing_is_told_twice(site: Site) -> None:
         left = undoing.to_take_back(journal, [journal.run(run.run)])
 
     assert [] == left
+
+
+def test_root_and_numbers_own_files_before_there_are_account_files(site: Site) -> None:
+    """An empty image has no passwd yet: root and numbers are known, a name that nobody has is refused."""
+    owned: tuple[tuple[str | int, str | int], ...] = (
+        ("root", "root"),
+        ("0", "0"),
+        ("1234", "root"),
+        (1234, 5678),
+    )
+    site.wants(
+        *(
+            WriteFile(path=f"/etc/{number}", content=Inline(b"x"), owner=owner, group=group)
+            for number, (owner, group) in enumerate(owned)
+        )
+    )
+    site.wants(WriteFile(path="/etc/other", content=Inline(b"x"), owner="ada"), name="two")
+    before = site.tree()
+
+    assert "no such user 'ada'" in site.plan().components["two"].detail
+    run = site.apply().run
+
+    found = [site.path(f"/etc/{number}").stat() for number in range(len(owned))]
+    assert [(0, 0), (0, 0), (1234, 0), (1234, 5678)] == [(one.st_uid, one.st_gid) for one in found]
+    site.undo(run)
+    assert before == site.tree()

@@ -624,6 +624,14 @@ class HostConformance:
             accounts.gid(6),
         )
 
+    def test_root_and_numbers_need_no_account_files(self, host: Host) -> None:
+        """Before it has account files a host knows root, and text that is a number, but none that is no account's."""
+        for lookup in (host.accounts.uid, host.accounts.gid):
+            assert [0, 0, 1234, 2**32 - 2] == [lookup(name) for name in ("root", "0", "1234", str(2**32 - 2))]
+            for wrong in (str(2**32 - 1), "-1", "٣", "", "9" * 5000):
+                with pytest.raises(HostError):
+                    lookup(wrong)
+
     def test_no_such_account_is_an_error(self, host: Host) -> None:
         """A name that nobody has is an error."""
         for lookup in (host.accounts.uid, host.accounts.gid):

@@ -20,13 +20,13 @@ from aquiline import __version__
 from aquiline.agent.itself import itself
 from aquiline.changes.itself import Itself
 from aquiline.changes.perform import forget_leftovers, label_of
-from aquiline.changes.scratch import Scratch
 from aquiline.components import installed
 from aquiline.errors import HostError, HostFrozen, JournalError, RunInterrupted
 from aquiline.execution.policy import POLICY_FILE, Policy, load_policy
 from aquiline.host.looking import open_quietly
 from aquiline.host.objects import At, RegularFile
 from aquiline.host.real import RealHost
+from aquiline.host.scratch import sweep
 from aquiline.journal.preimages import PreimageStore
 from aquiline.journal.records import RunHeader, RunKind
 from aquiline.journal.script import sweep_scripts
@@ -89,7 +89,7 @@ class Session:
         with self.state.lock(purpose), Journal.open(self.state) as journal:
             self.preimages.sweep()
             sweep_scripts(self.state)
-            Scratch.sweep(self.root)
+            sweep(self.root)
             self._sweep_failed(journal)
             yield journal
 

@@ -6,7 +6,6 @@ mean (P1). State steps are performed in batches that become durable together (D1
 
 from __future__ import annotations
 
-import errno
 import json
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -46,12 +45,11 @@ from aquiline.changes.kinds import (
 from aquiline.changes.redact import is_known_secret, is_secret_content
 from aquiline.changes.steps import Cause, Step, Undo
 from aquiline.changes.text import command_line
-from aquiline.errors import AquilineError, HostError, NotPossibleHere, StepFailed
+from aquiline.errors import AquilineError, HostError, NoCopyHere, NotPossibleHere, StepFailed
 from aquiline.host import unitfiles, unitlinks
-from aquiline.host.commands import PATH
 from aquiline.host.naming import is_path, observe
 from aquiline.host.objects import ABSENT, Absent, At, Directory, Object, Package, Record, RegularFile, Unit, file_object
-from aquiline.host.protocol import Command, Completed, Entry, Host, Reading, Staged
+from aquiline.host.protocol import COPY, Command, Completed, Entry, Host, Reading, Staged
 from aquiline.host.records import DATABASES, place_of
 from aquiline.host.records import LABEL as RECORDS_LABEL
 
@@ -549,32 +547,21 @@ def perform_records(steps: Sequence[Step], host: Host) -> list[tuple[Step, Perfo
     return results
 
 
-def perform_validation(
-    change: Validate, host: Reading, write_copy: Callable[[bytes], str], content: bytes
-) -> Performed:
-    """Check would-be content by the command of `change`; `write_copy` gives the path below the root of a copy."""
+def perform_validation(change: Validate, host: Reading) -> Performed:
+    """Check would-be content by the command of `change`, on a private copy where it wants one."""
+    assert isinstance(change.content, Inline)
+    content = change.content.data
+    copy = content if COPY in change.argv else None
     try:
-        copy = write_copy(content)
-    except OSError as error:
-        if error.errno != errno.EROFS:
-            raise
-        # A dry-run goes on where nothing can be written, and says the same where the checker is not there anyway.
-        why = "no copy can be written there" if _is_there(change.argv[0], host) else f"{change.argv[0]} is not there"
-        return Performed("not-run", output=f"not validated here: {why}")
-    argv = tuple(copy if word == "{}" else word for word in change.argv)
-    try:
-        completed = host.run(Command(argv, content if change.stdin else b"", timeout=change.timeout))
+        completed = host.run(Command(change.argv, content if change.stdin else b"", timeout=change.timeout, copy=copy))
+    except NoCopyHere as error:
+        return Performed("not-run", output=f"not validated here: {error.message}")
     except NotPossibleHere:
         return Performed("not-run", output=f"not validated here: {change.argv[0]} is not there")
     except AquilineError as error:
         return Performed("failed", error=error)
     secret = change.secret or is_known_secret(change.path) or is_secret_content(content)
     return _judge(completed, change.accepts, change.timeout, secret=secret)
-
-
-def _is_there(program: str, host: Reading) -> bool:
-    candidates = [program] if "/" in program else [f"{directory}/{program}" for directory in PATH.split(":")]
-    return any(not isinstance(observe(host, candidate), Absent) for candidate in candidates)
 
 
 def as_asked(found: Object, wanted: Object) -> Object:
@@ -597,6 +584,8 @@ def perform_alone(step: Step, host: Host, preimages: Preimages) -> Performed:
     match change:
         case RunCommand() | RunScript():
             return perform_command(change, host)
+        case Validate():
+            return perform_validation(change, host)
         case ReactUnit() | ReactSignal() | ReactDaemonReload() | ReactCommand():
             return perform_reaction(change, host)
         case SetUnit():

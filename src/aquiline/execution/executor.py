@@ -27,14 +27,12 @@ from aquiline.changes.canonical import encode
 from aquiline.changes.kinds import (
     Change,
     CopyOf,
-    Inline,
     MakeDirectory,
     Reaction,
     Restore,
     SetPackages,
     SetRecord,
     SetUnit,
-    Validate,
 )
 from aquiline.changes.perform import (
     FILE_KINDS,
@@ -50,10 +48,8 @@ from aquiline.changes.perform import (
     perform_alone,
     perform_files,
     perform_records,
-    perform_validation,
 )
 from aquiline.changes.resolve import KEPT_INODE
-from aquiline.changes.scratch import Scratch
 from aquiline.changes.steps import Plan, Step
 from aquiline.errors import AquilineError, HostError, Interrupted, PlanStale
 from aquiline.execution import aftermath
@@ -341,16 +337,9 @@ class Executor:
         if isinstance(batch[0].change, SetRecord):
             return perform_records(batch, self._host)
         (step,) = batch
-        if isinstance(step.change, Validate):
-            return [(step, self._validate(step.change))]
         if isinstance(step.change, SetPackages):
             return [(step, self._perform_packages(step))]
         return [(step, perform_alone(step, self._host, self._preimages))]
-
-    def _validate(self, change: Validate) -> Performed:
-        assert isinstance(change.content, Inline)
-        with Scratch(self._host.root) as scratch:
-            return perform_validation(change, self._host, scratch.write_copy, change.content.data)
 
     def _note_done_again(self, batch: Sequence[Step]) -> None:
         """Let the run's own script know of commands that it took back and that are about to be done again."""

@@ -28,10 +28,26 @@ def numbers(content: bytes) -> dict[str, int]:
     return found
 
 
+#: Above it is no number of an account: the last one means "as it is" to chown(2).
+_LAST_NUMBER = 2**32 - 2
+
+
+def number_without_files(name: str) -> int | None:
+    """Return the number that `name` means where no account file has it: root's, or the one that it spells.
+
+    An image may not have its account files yet; chown(1) takes numbers, and systemd knows root, without them.
+    """
+    if name == "root":
+        return 0
+    number = int(name) if name.isascii() and name.isdigit() and len(name) <= 10 else None
+    return number if number is not None and number <= _LAST_NUMBER else None
+
+
 class RootAccounts:
     """Users and groups of `host`, from the files in its own ``/etc``.
 
-    For the running system the name services are asked for what is not in them: users may come from LDAP or SSSD.
+    For the running system the name services are asked for what is not in them: users may come from LDAP or SSSD. Root,
+    and text that is a number, are known everywhere.
     """
 
     def __init__(self, host: Host, lock: Callable[[], AbstractContextManager[None]]) -> None:
@@ -66,6 +82,9 @@ class RootAccounts:
                 return ask(name)
             except (KeyError, ValueError):
                 pass  # said below, for both cases
+        number = number_without_files(name)
+        if number is not None:
+            return number
         raise HostError(f"no such {what} {name!r}", hint=f"it must be in {path} before anything can belong to it")
 
     def _listed(self, path: str) -> dict[str, int]:

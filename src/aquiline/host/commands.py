@@ -19,8 +19,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, cast
 
+import msgspec
+
 from aquiline.errors import HostError, NotPossibleHere
-from aquiline.host.protocol import Command, Completed
+from aquiline.host.protocol import COPY, Command, Completed
+from aquiline.host.scratch import private_copy
 from aquiline.host.walk import Walk
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -33,10 +36,19 @@ _PATIENCE = 0.02
 def run(command: Command, walk: Walk, *, offline: bool) -> Completed:
     """Run `command` below the root of `walk`, chrooted where it is `offline`.
 
-    Raise `NotPossibleHere` where the program, or the interpreter it names, is not there, `HostError` where it cannot be
-    started.
+    Raise `NotPossibleHere` where the program, or the interpreter it names, is not there, or no copy can be made;
+    `HostError` where it cannot be started.
     """
     program = _find(command, walk)
+    if command.copy is None:
+        return _run(command, program, _into(walk.root) if offline else None)
+    with private_copy(command.copy, walk.prefix or "/", walk.root, offline=offline) as copy:
+        argv = tuple(copy.path if word == COPY else word for word in command.argv)
+        enter = _into(walk.root, copy.attach) if offline else None
+        return _run(msgspec.structs.replace(command, argv=argv), program, enter)
+
+
+def _run(command: Command, program: str, enter: Callable[[], None] | None) -> Completed:
     try:
         process = subprocess.Popen(
             command.argv,
@@ -45,10 +57,10 @@ def run(command: Command, walk: Walk, *, offline: bool) -> Completed:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={"PATH": PATH, "HOME": "/", "LC_ALL": "C", **command.environment},
-            cwd=None if offline else "/",
+            cwd=None if enter is not None else "/",
             umask=0o022,
             start_new_session=True,
-            preexec_fn=_into(walk.root) if offline else None,  # noqa: PLW1509 see there
+            preexec_fn=enter,  # noqa: PLW1509 see there
             bufsize=0,
         )
     except FileNotFoundError as error:
@@ -59,15 +71,16 @@ def run(command: Command, walk: Walk, *, offline: bool) -> Completed:
         return _attend(process, command)
 
 
-def _into(root: int) -> Callable[[], None]:
-    """Return what enters the root in the child.
+def _into(root: int, attach: Callable[[], None] = lambda: None) -> Callable[[], None]:
+    """Return what enters the root in the child, `attach` done just before.
 
     There is no other way to enter it without a helper program, which an image need not have. Between fork and exec it
-    makes two system calls and allocates nothing that a lock could guard, so it is safe even where threads are running.
+    makes a few system calls and waits for no lock of ours, so it is safe even where threads are running.
     """
 
     def enter() -> None:
         os.fchdir(root)
+        attach()
         os.chroot(".")
 
     return enter

@@ -22,6 +22,9 @@ import msgspec
 
 from aquiline.host.objects import Absent, Enablement, FileObject, Metadata, Package, Present, Status
 
+#: The word of a command that stands for the path of its copy.
+COPY = "{}"
+
 
 class Command(msgspec.Struct, frozen=True, omit_defaults=True):
     """A process to run to its end."""
@@ -35,6 +38,8 @@ class Command(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout: float = 300.0
     #: Bytes kept of each end of what it prints, errors apart; what is between them is left out.
     keep: int = 64 * 1024
+    #: What a file holds that this command alone sees; its path stands for `COPY` among the words. None: no such file.
+    copy: bytes | None = None
 
 
 class Completed(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -190,7 +195,10 @@ class Accounts(Protocol):
     """Users and groups of a host."""
 
     def uid(self, user: str | int) -> int:
-        """Return the number of `user`, which may be one already; MUST raise `HostError` where no such user exists."""
+        """Return the number of `user`, which may be one already, or spell one; root is 0 without account files too.
+
+        MUST raise `HostError` where no such user exists.
+        """
         ...
 
     def gid(self, group: str | int) -> int: ...

@@ -21,7 +21,7 @@ import msgspec
 
 from aquiline.errors import HostError, NotPossibleHere
 from aquiline.host import drawing
-from aquiline.host.accounts import numbers
+from aquiline.host.accounts import number_without_files, numbers
 from aquiline.host.objects import (
     ABSENT,
     Absent,
@@ -486,9 +486,10 @@ class _SimulatedAccounts:
     def _number(sort: str, name: str | int, known: dict[str, int]) -> int:
         if isinstance(name, int):
             return name
-        if name not in known:
+        number = known.get(name, number_without_files(name))
+        if number is None:
             raise HostError(f"no such {sort}: {name}")
-        return known[name]
+        return number
 
     @staticmethod
     def _name(number: int, known: dict[str, int]) -> str:

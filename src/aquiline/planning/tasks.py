@@ -11,7 +11,6 @@ from aquiline.changes.canonical import encode
 from aquiline.changes.describe import describe
 from aquiline.changes.kinds import (
     Change,
-    Inline,
     MakeDirectory,
     MakeHardlink,
     MakeSpecial,
@@ -35,7 +34,6 @@ from aquiline.changes.perform import (
     probe_says_yes,
 )
 from aquiline.changes.resolve import Effect, resolve
-from aquiline.changes.scratch import Scratch
 from aquiline.changes.steps import Cause, Step
 from aquiline.errors import HostError, StepFailed
 from aquiline.host.naming import is_plain
@@ -216,9 +214,7 @@ class Tasks:
 
     def _add_validation(self, task: Task, change: Validate) -> None:
         """Check would-be content now; a live run checks it again before it writes."""
-        assert isinstance(change.content, Inline)
-        with Scratch(self._overlay.root) as scratch:
-            performed = perform_validation(change, self._overlay.base, scratch.write_copy, change.content.data)
+        performed = perform_validation(change, self._overlay.base)
         if performed.error is not None:
             raise StepFailed(f"{change.path} is not valid: {performed.error.message}")
         because = [performed.output] if performed.outcome == "not-run" else []
