@@ -149,11 +149,18 @@ def test_what_goes_on_has_not_failed(fleet: Fleet) -> None:
     assert ("asked", 0) == (fleet.meaning(change, "web1").state, fleet.meaning(change, "web1").exit_status)
 
 
+def asked_for(fleet: Fleet, name: str, digest: str) -> None:
+    """Let a host name a change-set."""
+    told = Report(id=digest, tool="test", journal="journal-1", kind="refusal", change_set=digest)
+    assert (digest,) == answering.receive(fleet.broker, fleet.record(name), told).wants
+
+
 def test_what_is_kept_for_others_is_what_its_digest_says(fleet: Fleet) -> None:
     """Whatever a host wraps around a change-set that others refer to is not kept."""
     body = ChangeSet(notes=("one",))
     digest = change_set_digest(body)
 
+    asked_for(fleet, "web1", digest)
     more = b'{"version":1,"notes":["one"],"more":"' + b"x" * 100_000 + b'"}'
     answering.keep_change_set(fleet.broker, fleet.record("web1"), digest, more)
 

@@ -74,7 +74,7 @@ class HereLink:
         answering.keep_change_set(self._broker, self._host(), digest, encode_message(change_set))
 
     def send_schemas(self, digest: str, schemas: bytes) -> None:
-        answering.keep_schemas(self._broker, digest, schemas)
+        answering.keep_schemas(self._broker, self._host(), digest, schemas)
 
     def reach(self) -> None:
         """A broker in the same process is reached."""

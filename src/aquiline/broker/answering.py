@@ -6,16 +6,18 @@ A host reads and writes only what is its own: each function here is given the ho
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from aquiline.broker.broker import Broker, NotFound, Refused
+from aquiline.broker.budget import charge, keeping
 from aquiline.broker.closing import close_if_due, keep_late
 from aquiline.broker.records import TOLD_NOTHING, Change, ChangeHost, Host, HostTarget, LateAnswer, StoredReport
 from aquiline.broker.restoring import held_ahead
 from aquiline.broker.store import Reading, Transaction
-from aquiline.changes.canonical import encode
+from aquiline.changes.canonical import encode, pack
 from aquiline.changes.placeholders import Placeholders
 from aquiline.protocol.changesets import ChangeSet, change_set_digest
 from aquiline.protocol.messages import (
@@ -37,6 +39,10 @@ PACE = 300.0
 PACE_WAITING = 0.5
 #: Seconds after which it is written down again that a host has polled, where nothing else is new.
 SEEN_EVERY = 60.0
+#: Seconds after which the audit says again that a copy of a host polls.
+_COPY_EVERY = 3600.0
+#: Bytes of a poll; change-sets that a host may be asked for and owe; reports that are listed of one host in one change.
+_LARGEST_POLL, _WANTED, _REPORTS = 256 * 1024, 32, 100
 #: Exit statuses of a report that no person has to mend something for: done; something drifted, or what is left follows
 #: with the next run; done and not confirmed yet.
 _WELL = (0, 3, 18)
@@ -52,11 +58,13 @@ def answer(broker: Broker, host: Host, poll: Poll) -> PollAnswer:
     Raises:
         Refused: the host is a copy of another: two machines with one credential.
     """
+    if len(pack(poll)) > _LARGEST_POLL:
+        raise MessageRefused(f"a poll of more than {_LARGEST_POLL} bytes")
     _refuse_copy(broker, host, poll)
     with broker.store.reading() as tx:
         if not _is_news(broker, tx, host.name, poll):
             return _answer_in(broker, tx, host.name, poll)
-    with broker.store.transaction() as tx:
+    with keeping(broker, host.name) as tx:
         host = _seen(broker, tx, host.name, poll)
         target = tx.target(host.name)
         if target is not None and poll.state != "failed":
@@ -109,8 +117,10 @@ def _message(target: HostTarget) -> Target:
 def _refuse_copy(broker: Broker, host: Host, poll: Poll) -> None:
     if poll.machine_id == host.machine_id:
         return
-    with broker.store.transaction() as tx:
-        broker.audit(tx, host.name, "machine-id refused", host.name, found=poll.machine_id[:64])
+    if not 0 <= broker.now() - host.copied < _COPY_EVERY:
+        with broker.store.transaction() as tx:
+            tx.put_host(msgspec.structs.replace(_host_in(tx, host.name), copied=broker.now()))
+            broker.audit(tx, host.name, "machine-id refused", host.name, found=poll.machine_id[:64])
     raise Refused(f"{host.name} was enrolled from another machine: this one is a copy of it", hint="enrol it anew")
 
 
@@ -148,6 +158,8 @@ def installed_anew(broker: Broker, tx: Transaction, host: Host, journal: str) ->
     """Mark what a host was told and will never say that it did, where its journal is another one than before."""
     if not host.journal or journal == host.journal:
         return host
+    charge(broker, tx, host.name, len(journal))
+    host = _host_in(tx, host.name)
     broker.audit(tx, host.name, "journal changed", host.name, before=host.journal, now=journal)
     for record in tx.changes_of_host(host.name):
         if record.state == "asked" and record.generation:
@@ -182,8 +194,14 @@ def profile(broker: Broker, host: Host, digest: str) -> bytes:
 
 
 def receive(broker: Broker, host: Host, report: Report) -> ReportAnswer:
-    """Keep a report of `host`, once however often it comes; ask for the change-set if nobody has sent it."""
-    with broker.store.transaction() as tx:
+    """Keep a report of `host`, once however often it comes; ask for the change-set if nobody has sent it.
+
+    Raises:
+        OverBudget: the host has sent too much today. MessageRefused: something in it is longer than any such thing is.
+    """
+    _refuse_long(report)
+    body = encode(report).encode("ascii")
+    with keeping(broker, host.name) as tx:
         change = _change_of(tx, host, report)
         if change is not None:
             # It is over when its time is up, whether or not somebody looked then.
@@ -192,10 +210,11 @@ def receive(broker: Broker, host: Host, report: Report) -> ReportAnswer:
         is_new = tx.add_report(
             StoredReport(
                 id=report.id, host=host.name, change=change.id if change else "", received=broker.now(),
-                kind=report.kind, body=encode(report).encode("ascii"), late=late,
+                kind=report.kind, body=body, late=late,
             )
         )  # fmt: skip
         if is_new:
+            charge(broker, tx, host.name, len(body))
             if report.order:
                 _end_order(tx, host, report.order)
             if change is not None and late:
@@ -206,9 +225,28 @@ def receive(broker: Broker, host: Host, report: Report) -> ReportAnswer:
             if change is not None:
                 close_if_due(broker, tx, change.id)
         wanted = report.change_set and not tx.has_content("change-set", [report.change_set])
+        if wanted:
+            _ask_for(tx, host.name, report.change_set)
     if change is not None:
         broker.bell.ring(change.id)
     return ReportAnswer((report.change_set,) if wanted else ())
+
+
+def _refuse_long(report: Report) -> None:
+    for most, values in (
+        (64, (report.change_set,)),
+        (255, (report.id, report.order, report.journal, report.run)),
+        (_LONGEST_TEXT, (report.effect, report.actual)),
+    ):
+        if any(len(value) > most for value in values):
+            raise MessageRefused(f"a report with a name of more than {most} characters")
+
+
+def _ask_for(tx: Transaction, name: str, digest: str) -> None:
+    """Remember that a host was asked for a change-set: it may send no other."""
+    host = tx.host(name)
+    if host is not None and digest not in host.wanted:
+        tx.put_host(msgspec.structs.replace(host, wanted=(*host.wanted, digest)[-_WANTED:]))
 
 
 def _change_of(tx: Transaction, host: Host, report: Report) -> Change | None:
@@ -235,7 +273,7 @@ def _write_down(broker: Broker, tx: Transaction, host: Host, change: Change, rep
     if record is None:
         return
     if report.journal == record.journal and 0 < report.sequence < record.sequence:
-        tx.put_change_host(msgspec.structs.replace(record, reports=(*record.reports, report.id)))
+        tx.put_change_host(msgspec.structs.replace(record, reports=_with(record.reports, report.id)))
         return
     is_answer = report.kind in ("test", "verify")
     failed = report.exit_status not in _WELL
@@ -248,13 +286,17 @@ def _write_down(broker: Broker, tx: Transaction, host: Host, change: Change, rep
             planned=report.effect or record.planned,
             actual=report.actual or record.actual,
             change_set=report.change_set or record.change_set,
-            reports=(*record.reports, report.id),
+            reports=_with(record.reports, report.id),
             exit_status=report.exit_status if failed else 0,
             answered=broker.now(),
             journal=report.journal,
             sequence=report.sequence or (record.sequence if report.journal == record.journal else 0),
         )
     )
+
+
+def _with(reports: Sequence[str], report: str) -> tuple[str, ...]:
+    return (*reports, report)[-_REPORTS:]
 
 
 def _late_answer(report: Report) -> LateAnswer:
@@ -291,33 +333,49 @@ def _learn_live(broker: Broker, tx: Transaction, name: str, report: Report) -> N
 
 
 def keep_change_set(broker: Broker, host: Host, digest: str, body: bytes) -> None:
-    """Keep the change-set that `body` holds, which `host` sent, if its digest is what it says (D25).
+    """Keep the change-set that `body` holds, which `host` was asked for, if its digest is what it says (D25).
 
-    Questions that waited for nothing else are closed.
+    One that is there already is passed over. Questions that waited for nothing else are closed.
 
     Raises:
-        MessageRefused: it is not, or `body` holds none.
+        Refused: the host was not asked for it. MessageRefused: `body` is another, or none.
+        OverBudget: the host has sent too much today.
     """
+    with broker.store.reading() as tx:
+        if tx.has_content("change-set", [digest]):
+            return
+        if digest not in _host_in(tx, host.name).wanted:
+            raise Refused(f"{host.name} was not asked for the change-set {digest[:64]}")
     found = decode_message(body, ChangeSet)
     if change_set_digest(found) != digest:
         raise MessageRefused(f"this change-set is not {digest}")
-    with broker.store.transaction() as tx:
-        # As it was understood, not as it came: what the digest does not cover is not kept for others.
-        tx.put_content("change-set", digest, encode_message(found))
+    # As it was understood, not as it came: what the digest does not cover is not kept for others.
+    kept = encode_message(found)
+    with keeping(broker, host.name) as tx:
+        charge(broker, tx, host.name, len(kept))
+        now = _host_in(tx, host.name)
+        tx.put_host(msgspec.structs.replace(now, wanted=tuple(one for one in now.wanted if one != digest)))
+        tx.put_content("change-set", digest, kept)
         waiting = [one.change for one in tx.changes_of_host(host.name) if one.change_set == digest]
         for change_id in waiting:
             close_if_due(broker, tx, change_id)
     broker.bell.ring(*waiting)
 
 
-def keep_schemas(broker: Broker, digest: str, body: bytes) -> None:
-    """Keep the schemas that `body` holds, by component, if it has the digest that its sender says.
+def keep_schemas(broker: Broker, host: Host, digest: str, body: bytes) -> None:
+    """Keep the schemas that `body` holds, by component, if they have the digest that the last poll of `host` named.
 
     Raises:
-        MessageRefused: it has another, or they are none.
+        Refused: it named another. MessageRefused: they have another, or are none. OverBudget: see `receive`.
     """
+    with broker.store.reading() as tx:
+        if tx.has_content("schemas", [digest]):
+            return
+        if digest != _host_in(tx, host.name).schemas:
+            raise Refused(f"{host.name} was not asked for the schemas {digest[:64]}")
     decode_message(body, dict[str, dict[str, Any]])
     if hashlib.sha256(body).hexdigest() != digest:
         raise MessageRefused(f"these schemas are not {digest}")
-    with broker.store.transaction() as tx:
+    with keeping(broker, host.name) as tx:
+        charge(broker, tx, host.name, len(body))
         tx.put_content("schemas", digest, body)

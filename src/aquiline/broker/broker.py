@@ -23,6 +23,8 @@ from aquiline.errors import AquilineError, HostFrozen
 _log = logging.getLogger("aquiline.broker")
 #: Seconds for which a domain is still kept by a broker that died while it changed it; a living one prolongs it.
 LEASE = 20.0
+#: Bytes that are kept of one host in a day, where nobody says otherwise: several first deployments of 5,000 files.
+HOST_BUDGET = 64 * 1024 * 1024
 
 
 class NotFound(AquilineError):
@@ -64,11 +66,14 @@ class Broker:
         *,
         now: Callable[[], float] = time.time,
         name: str = "broker",
+        host_budget: int = HOST_BUDGET,
     ) -> None:
         self.store = store
         self.repository = repository
         self.now = now
         self.name = name
+        #: Bytes that are kept of one host in a day, at most.
+        self.host_budget = host_budget
         self._compiler = compiler
         self.bell = Bell()
         #: By digest, ready to check with.

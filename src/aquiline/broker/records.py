@@ -72,6 +72,14 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     schemas: str = ""
     #: Place in its journal of the last run that it reported: `live` is not taken from an earlier one.
     sequence: int = 0
+    #: Change-sets that it was asked for and has not sent, the newest last.
+    wanted: tuple[str, ...] = ()
+    #: Day since the epoch on which something of it was kept last, the bytes of that day, and whether it wanted more.
+    day: int = 0
+    sent: int = 0
+    over: bool = False
+    #: When the audit last said that a copy of it polled.
+    copied: float = 0.0
 
 
 class HostTarget(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ from cryptography.x509.oid import NameOID
 
 from aquiline.broker import members
 from aquiline.broker.api.app import application
-from aquiline.broker.broker import Asker, Broker
+from aquiline.broker.broker import HOST_BUDGET, Asker, Broker
 from aquiline.broker.compiling import Compiler, Layers
 from aquiline.broker.going_live import settle
 from aquiline.broker.repository import Repository
@@ -62,15 +62,20 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True):
         return f"{'https' if self.certificate else 'http'}://{shown}:{self.port}"
 
 
-def open_broker(data: Path, *, database: str = "", compiler: Compiler | None = None) -> Broker:
-    """Return the broker that lives in `data`; made there where there is none yet."""
+def open_broker(
+    data: Path, *, database: str = "", compiler: Compiler | None = None, host_budget: int = HOST_BUDGET
+) -> Broker:
+    """Return the broker that lives in `data`; made there where there is none yet. `host_budget`: bytes a day."""
     _private_folder(data)
     for name in sweep():
         _log.warning("%s was left by a broker that was killed, and is gone now", name)
     place = data / "repository.git"
     repository = Repository(place) if place.exists() else _first_repository(place)
     store = SqlStore(database) if database else SqlStore.in_file(data / "broker.db")
-    broker = Broker(store, repository, compiler or Layers(), name=f"{socket.gethostname()}:{os.getpid()}")
+    broker = Broker(
+        store, repository, compiler or Layers(),
+        name=f"{socket.gethostname()}:{os.getpid()}", host_budget=host_budget,
+    )  # fmt: skip
     remember(broker)
     settle(broker)
     _first_admin(broker, data / "admin.token")

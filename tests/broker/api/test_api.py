@@ -196,7 +196,10 @@ def test_a_change_set_is_what_its_digest_says(served: Served) -> None:
     body = ChangeSet(notes=("one",))
     other = encode_message(ChangeSet(notes=("two",)))
     path = f"/v1/host/change-sets/{change_set_digest(body)}"
+    report = Report(id="7", tool="test", journal="j", kind="refusal", change_set=change_set_digest(body))
 
+    assert 409 == asked(served, path, web.credential, encode_message(body), "PUT").status_code
+    asked(served, "/v1/host/reports", web.credential, encode_message(report))
     assert 400 == asked(served, path, web.credential, other, "PUT").status_code
     assert 204 == asked(served, path, web.credential, encode_message(body), "PUT").status_code
 

@@ -24,6 +24,7 @@ from aquiline.broker.api.identity import Authentication, people_only
 from aquiline.broker.api.people import People
 from aquiline.broker.api.requests import BrokerRequest, BrokerResponse
 from aquiline.broker.broker import Blocked, Broker, NotFound, Refused
+from aquiline.broker.budget import OverBudget
 from aquiline.broker.closing import close_overdue
 from aquiline.broker.going_live import settle
 from aquiline.broker.metrics import FleetCollector
@@ -35,6 +36,7 @@ from aquiline.protocol.messages import LARGEST_MESSAGE, MessageRefused
 _OPEN = ("^/health$", "^/v1/enrol$", "^/v1/reach$", "^/schema")
 _STATUS: tuple[tuple[type[AquilineError], int], ...] = (
     (NotFound, 404),
+    (OverBudget, 429),
     (Refused, 409),
     (UsageError, 400),
     (MessageRefused, 400),

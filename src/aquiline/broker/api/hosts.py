@@ -66,7 +66,7 @@ class Hosts(Controller):
     @put("/schemas/{digest:str}", status_code=204)
     async def schemas(self, request: BrokerRequest, state: State, digest: str) -> None:
         """Send the schemas of the host's components, with their versions."""
-        await sync_to_thread(answering.keep_schemas, state.broker, digest, await request.body())
+        await sync_to_thread(answering.keep_schemas, state.broker, _host(request), digest, await request.body())
 
 
 async def _wait_for_news(broker: Broker, host: Host, poll: Poll) -> PollAnswer:

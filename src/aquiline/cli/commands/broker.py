@@ -34,6 +34,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep-days", type=positive, default=400, metavar="N",
         help="forget reports of changes that are older and that no host can take back any more (default 400)",
     )  # fmt: skip
+    parser.add_argument(
+        "--host-budget", type=positive, default=64, metavar="MIB",
+        help="keep no more than so many MiB a day of what one host sends (default 64)",
+    )  # fmt: skip
     parser.add_argument("--certificate", metavar="FILE", help="its certificate, in PEM (default: one made in DIR)")
     parser.add_argument("--key", metavar="FILE", help="the certificate's key, in PEM")
     parser.add_argument(
@@ -54,7 +58,9 @@ def _run(invocation: Invocation) -> int:
     address, number = _listening(arguments.listen)
     if bool(arguments.certificate) != bool(arguments.key):
         raise UsageError("a certificate is of no use without its key", hint="give --certificate and --key together")
-    broker = serving.open_broker(data, database=arguments.database, compiler=_compiler(arguments))
+    broker = serving.open_broker(
+        data, database=arguments.database, compiler=_compiler(arguments), host_budget=arguments.host_budget << 20
+    )
     if arguments.plain_http:
         listening = serving.Listening(address=address, port=number)
     elif arguments.certificate and arguments.key:
