@@ -10,7 +10,8 @@ from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet  # type: ignore[impor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aquiline.broker.naming import folded
+from aquiline.broker.naming import folded, unfolded
+from aquiline.errors import UsageError
 
 #: Parts that meet often, so that there is something to fold, and any others that a host's name may have.
 LABEL = st.lists(
@@ -36,7 +37,7 @@ def test_folded_names_are_read_back(names: list[str], chance: random.Random) -> 
     """ClusterShell's own parser finds exactly the names in the text, whatever they are; their order does not matter."""
     text = folded(names)
 
-    assert sorted(set(names)) == read_back(text)
+    assert sorted(set(names)) == read_back(text) == unfolded(text)
     chance.shuffle(names)
     assert text == folded(names)
 
@@ -70,3 +71,41 @@ def test_many_names_with_many_numbers_are_folded_at_once(kept: float, longest: i
 
     assert time.process_time() - begun < 2
     assert len(text) < longest
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "",
+        "web1!web1",
+        "web[",
+        "web[a]",
+        "web]1[",
+        "web[1-99999999]",
+        "r[1-999]n[1-999]",
+        "web[1-1000000/3]",
+        "x" * 200_000,
+    ],
+)
+def test_what_is_no_node_set_is_refused_at_once(expression: str) -> None:
+    """Nothing is made of an expression that fills the memory; what is none, or empty, is never taken for all hosts."""
+    begun = time.process_time()
+    with pytest.raises(UsageError):
+        unfolded(expression)
+
+    assert time.process_time() - begun < 1
+
+
+@given(st.text("wb[]-,0123456789/@!&^~x", max_size=20))
+def test_any_text_is_a_node_set_or_is_refused(expression: str) -> None:
+    """Nobody's text ends in another error than that it is no set of hosts."""
+    try:
+        found = unfolded(expression)
+    except UsageError:
+        return
+    assert found == sorted(set(found))
+
+
+def test_several_large_sets_are_not_too_many() -> None:
+    """What is joined is added up, not multiplied."""
+    assert 3000 == len(unfolded("web[0001-1000],db[0001-1000],r[1-10]n[001-100]"))

@@ -217,7 +217,10 @@ class Drift(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     #: The run and step that left it.
     run: str
     step: int
+    component: str = ""
     secret: bool = False
+    #: SHA-256 of what a file holds now that holds something else than it did; of a secret, nothing.
+    content: str = ""
 
 
 class Verified(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -265,6 +268,7 @@ class _How(msgspec.Struct, frozen=True):
     state: Literal["unchanged", "touched", "drifted", "gone", "unreadable"]
     lines: tuple[str, ...] = ()
     private: bool = False
+    content: str = ""
 
 
 def _how(host: Reading, path: str, left: Object) -> _How:
@@ -276,7 +280,10 @@ def _how(host: Reading, path: str, left: Object) -> _How:
     if same_but_times(found, left):
         return _How("touched" if _only_time(left, found) else "unchanged")
     private = is_known_secret(path) or is_private(left) or is_private(found)
-    return _How("gone" if found == ABSENT else "drifted", tuple(map(_line, differences(left, found))), private)
+    held = left.sha256 if isinstance(left, RegularFile) else ""
+    holds = found.sha256 if isinstance(found, RegularFile) else ""
+    lines = tuple(map(_line, differences(left, found)))
+    return _How("gone" if found == ABSENT else "drifted", lines, private, holds if holds != held else "")
 
 
 def _line(one: Difference) -> str:
@@ -287,13 +294,16 @@ def _line(one: Difference) -> str:
 
 def _drift(path: str, state: Literal["drifted", "gone", "unreadable"], how: _How, records: list[StepRecord]) -> Drift:
     newest = next((record for record in records if record.status in _HAPPENED), None)
+    is_secret = how.private or any(record.raw.get("secret", False) for record in records)
     return Drift(
         path=path,
         state=state,
         how=how.lines,
         run=newest.run if newest is not None else "",
         step=newest.number if newest is not None else 0,
-        secret=how.private or any(record.raw.get("secret", False) for record in records),
+        component=newest.component if newest is not None else "",
+        secret=is_secret,
+        content="" if is_secret else how.content,
     )
 
 

@@ -14,7 +14,16 @@ import msgspec
 from aquiline.broker.broker import Broker, NotFound, Refused
 from aquiline.broker.budget import charge, keeping
 from aquiline.broker.closing import close_if_due, keep_late
-from aquiline.broker.records import TOLD_NOTHING, Change, ChangeHost, Host, HostTarget, LateAnswer, StoredReport
+from aquiline.broker.records import (
+    TOLD_NOTHING,
+    Change,
+    ChangeHost,
+    ChangeHostState,
+    Host,
+    HostTarget,
+    LateAnswer,
+    StoredReport,
+)
 from aquiline.broker.restoring import held_ahead
 from aquiline.broker.store import Reading, Transaction
 from aquiline.changes.canonical import encode, pack
@@ -46,6 +55,8 @@ _LARGEST_POLL, _WANTED, _REPORTS = 256 * 1024, 32, 100
 #: Exit statuses of a report that no person has to mend something for: done; something drifted, or what is left follows
 #: with the next run; done and not confirmed yet.
 _WELL = (0, 3, 18)
+#: That of a verification which found something.
+_DRIFTED = 3
 #: Characters of a text that a host says about itself, and facts of it, that go into reports.
 _LONGEST_TEXT, _FACTS = 4000, 200
 #: Seconds between two polls while something is.
@@ -275,13 +286,11 @@ def _write_down(broker: Broker, tx: Transaction, host: Host, change: Change, rep
     if report.journal == record.journal and 0 < report.sequence < record.sequence:
         tx.put_change_host(msgspec.structs.replace(record, reports=_with(record.reports, report.id)))
         return
-    is_answer = report.kind in ("test", "verify")
     failed = report.exit_status not in _WELL
-    state = "failed" if failed else "answered" if is_answer else record.state
     tx.put_change_host(
         msgspec.structs.replace(
             record,
-            state=state,
+            state=_state_after(change, record, report),
             because=_shaped(report) if failed else record.because,
             planned=report.effect or record.planned,
             actual=report.actual or record.actual,
@@ -297,6 +306,16 @@ def _write_down(broker: Broker, tx: Transaction, host: Host, change: Change, rep
 
 def _with(reports: Sequence[str], report: str) -> tuple[str, ...]:
     return (*reports, report)[-_REPORTS:]
+
+
+def _state_after(change: Change, record: ChangeHost, report: Report) -> ChangeHostState:
+    if report.exit_status not in _WELL:
+        return "failed"
+    if not change.is_question:
+        return record.state
+    if change.kind != "verify":
+        return "answered"
+    return "drifted" if report.exit_status == _DRIFTED else "clean"
 
 
 def _late_answer(report: Report) -> LateAnswer:

@@ -89,7 +89,7 @@ def _close(broker: Broker, tx: Transaction, change: Change, *, who: str, why: st
             if record.state == "asked":
                 # As it was then: the report of a closed question says the same for ever.
                 tx.put_change_host(msgspec.structs.replace(record, because=why_silent(record, tx.host(record.host))))
-        closed = msgspec.structs.replace(closed, digest=digest_of(records), missing=_missing(tx, change.id))
+        closed = msgspec.structs.replace(closed, digest=digest_of(closed, records), missing=_missing(tx, change.id))
     tx.put_change(closed)
     broker.audit(tx, who, "closed", change.id, why=why)
     return closed
@@ -101,10 +101,16 @@ def _missing(tx: Reading, change_id: str) -> tuple[str, ...]:
     return tuple(sorted(named - tx.has_content("change-set", named)))
 
 
-def digest_of(records: Iterable[ChangeHost]) -> str:
-    """Return the digest of what hosts answered: over host, profile and effect, in the order of their names."""
-    rows = [[one.host, one.state, one.after, one.planned] for one in sorted(records, key=lambda one: one.host)]
-    return hashlib.sha256(b"aquiline test 1\n" + pack(rows)).hexdigest()
+def digest_of(change: Change, records: Iterable[ChangeHost]) -> str:
+    """Return the digest of what hosts answered: over host, profile and effect or drift, in the order of names."""
+    is_verification = change.kind == "verify"
+    rows = [
+        [one.host, one.state, one.after, one.change_set if is_verification else one.planned]
+        for one in sorted(records, key=lambda one: one.host)
+    ]
+    return hashlib.sha256(
+        (b"aquiline verification 1\n" if is_verification else b"aquiline test 1\n") + pack(rows)
+    ).hexdigest()
 
 
 def keep_late(tx: Transaction, change: Change, host: str, answer: LateAnswer) -> None:

@@ -418,14 +418,42 @@ def new_token() -> str:
 
 
 def add_person(broker: Broker, name: str, roles: Sequence[str], asker: Asker, *, token: str = "") -> str:
-    """Let somebody ask for things; return the token, a new one unless it is given, which is kept nowhere."""
+    """Let somebody ask for things; return the token, a new one unless it is given, which is kept nowhere.
+
+    Raises:
+        UsageError: there is no such role. Refused: there is somebody of that name who was not revoked.
+    """
     strange = sorted(set(roles).difference(ROLES))
     if strange or not roles:
         raise UsageError(f"no such role: {', '.join(strange) or 'none given'}; there are {', '.join(ROLES)}")
     token = token or new_token()
     with broker.store.transaction() as tx:
+        known = tx.person(name)
+        if known is not None and not known.revoked:
+            raise Refused(
+                f"there is somebody called {name} already: {', '.join(known.roles)}",
+                hint=f"`aquiline person renew {name}` gives another token; for other roles revoke and add",
+            )
         tx.put_person(Person(name=name, token=hash_of(token), roles=tuple(sorted(roles)), created=broker.now()))
         broker.audit(tx, asker.name, "person added", name, roles=list(roles))
+    return token
+
+
+def renew_token(broker: Broker, name: str, asker: Asker) -> str:
+    """Give somebody another token, and make the one before worthless; return it. It is kept nowhere.
+
+    Raises:
+        NotFound: there is nobody of that name. Refused: they were revoked.
+    """
+    token = new_token()
+    with broker.store.transaction() as tx:
+        person = tx.person(name)
+        if person is None:
+            raise NotFound(f"there is nobody called {name}", hint="`aquiline person add`")
+        if person.revoked:
+            raise Refused(f"{name} was revoked", hint=f"`aquiline person add {name} --role ROLE` lets them in again")
+        tx.put_person(msgspec.structs.replace(person, token=hash_of(token)))
+        broker.audit(tx, asker.name, "token renewed", name)
     return token
 
 

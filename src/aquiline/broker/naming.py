@@ -13,16 +13,29 @@ Theory of operation
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 
-from ClusterShell.RangeSet import RangeSet  # type: ignore[import-untyped]  # it has no types
+from ClusterShell.NodeSet import (  # type: ignore[import-untyped]  # it has no types
+    RESOLVER_NOGROUP,
+    NodeSet,
+    NodeSetException,
+)
+from ClusterShell.RangeSet import RangeSet, RangeSetException  # type: ignore[import-untyped]  # the same
+
+from aquiline.errors import UsageError
 
 #: How every part of the program speaks of a run.
 _RUN = re.compile(r"\brun [0-9a-f]{8}\b")
 _NUMBER = re.compile("([0-9]+)")
 #: For each dimension a number, or numbers as ``001-412``.
 _Box = tuple[str, ...]
+#: Names that one node set may stand for, and characters that it may have.
+_MOST_NAMES, _LONGEST = 200_000, 100_000
+#: What joins patterns in a node set: outside of brackets.
+_OPERATOR = re.compile(r"[,!&^\s](?![^\[\]]*\])")
+_LIKE = "web001, or web[001-412]"
 
 
 def folded(names: Iterable[str]) -> str:
@@ -71,6 +84,29 @@ def _first(numbers: str) -> str:
 def _text(texts: Sequence[str], box: _Box) -> str:
     shown = [numbers if numbers.isdigit() else f"[{numbers}]" for numbers in box]
     return "".join(text + number for text, number in zip(texts, [*shown, ""], strict=True))
+
+
+def unfolded(expression: str) -> list[str]:
+    """Return the names that a node set stands for, sorted; raises `UsageError` for what is none, empty or too large."""
+    if len(expression) > _LONGEST or sum(map(_size, _OPERATOR.split(expression))) > _MOST_NAMES:
+        raise UsageError(f"{expression[:80]!r} stands for too many hosts", hint=f"at most {_MOST_NAMES} at once")
+    try:
+        found = sorted(NodeSet(expression, resolver=RESOLVER_NOGROUP))
+    except (NodeSetException, RangeSetException, ValueError) as error:
+        raise UsageError(f"{expression!r} is no set of hosts: {error}", hint=_LIKE) from None
+    if not found:
+        raise UsageError(f"{expression!r} stands for no host", hint=_LIKE)
+    return found
+
+
+def _size(pattern: str) -> int:
+    """Return how many names a pattern without operators stands for, at most."""
+    return math.prod(map(_numbers, re.findall(r"\[([^\]]*)\]", pattern)))
+
+
+def _numbers(brackets: str) -> int:
+    spans = re.findall(r"(\d+)-(\d+)", brackets)
+    return sum(abs(int(last) - int(first)) + 1 for first, last in spans) + brackets.count(",") + 1
 
 
 class Folding:

@@ -149,10 +149,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 #: ``asked``: an order or target waits for it; ``answered``; ``unchanged``: its profile is the same; ``failed``: it
 #: could not, or did not; ``done``: it is what it should be; ``held-out``: not told, by `because`; ``never-had``: there
-#: was nothing to take back; ``left``: it is in another domain by now; ``reinstalled``: its journal is another one.
+#: was nothing to take back; ``left``: it is in another domain by now; ``reinstalled``: its journal is another one;
+#: ``clean``, ``drifted``: what a verification found.
 ChangeHostState = Literal[
-    "asked", "answered", "unchanged", "failed", "done", "held-out", "never-had", "left", "reinstalled", "not-compiled"
-]
+    "asked", "answered", "unchanged", "failed", "done", "held-out", "never-had", "left", "reinstalled", "not-compiled",
+    "clean", "drifted",
+]  # fmt: skip
 
 
 class LateAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from aquiline.broker.comparing import Delta
 from aquiline.broker.reporting import Addendum, Count, FleetReport, Group
 from aquiline.changes.text import visible
-from aquiline.protocol.changesets import ChangeSetStep
+from aquiline.protocol.changesets import ChangeSetStep, DriftedObject
 
 _KIND = {
     "deploy": "deployment",
@@ -15,6 +15,7 @@ _KIND = {
     "undeploy": "undeployment",
     "test-undeploy": "test undeployment",
     "move": "move",
+    "verify": "verification",
 }
 _WOULD = {"test", "test-undeploy"}
 #: What text that was made for people has besides letters: backslashes of what is escaped already, tabs of diffs.
@@ -61,6 +62,7 @@ def _surprises(report: FleetReport) -> Iterator[str]:
     yield from _lines("unknown until run", report.unknown)
     yield from _lines("services", report.disturbs)
     yield from _lines("corrects drift", report.corrective)
+    yield from _lines("drifted", report.drift)
     yield from _lines("silent", report.silent)
 
 
@@ -89,8 +91,10 @@ def _group(group: Group, report: FleetReport, *, opened: bool) -> Iterator[str]:
     yield from (f"    note: {visible(note)}" for note in group.notes)
     if group.incomplete:
         yield "    its change-set has not arrived, or was forgotten by retention"
+    elif group.drift:
+        yield from map(_drifted, group.drift)
     elif not group.steps and not group.exit_status:
-        yield "    nothing to do"
+        yield "    as the last run left it" if report.kind == "verify" else "    nothing to do"
     if opened:
         for step in group.steps:
             # Its host has made it for people to read; what another one may have put there is escaped none the less.
@@ -101,6 +105,13 @@ def _group(group: Group, report: FleetReport, *, opened: bool) -> Iterator[str]:
             yield from _delta(delta)
     else:
         yield from (f"    {_step(step)}" for step in group.steps)
+
+
+def _drifted(one: DriftedObject) -> str:
+    # Contents that read alike and are not: the digest tells them apart.
+    content = f" [{visible(one.content[:12])}]" if one.content else ""
+    how = "; ".join(map(visible, one.how))
+    return f"    {visible(one.state)}: {visible(one.object)}: {how}{content}   {visible(one.component)}".rstrip()
 
 
 def _delta(delta: Delta) -> Iterator[str]:

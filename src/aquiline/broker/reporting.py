@@ -28,7 +28,7 @@ from aquiline.broker.naming import Folding, without_its_own
 from aquiline.broker.records import Change, ChangeHost, Host
 from aquiline.broker.store import Reading
 from aquiline.changes.canonical import pack
-from aquiline.protocol.changesets import ChangeSet, ChangeSetStep
+from aquiline.protocol.changesets import ChangeSet, ChangeSetStep, DriftedObject
 from aquiline.protocol.messages import decode_message
 
 
@@ -48,6 +48,8 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     steps: tuple[ChangeSetStep, ...] = ()
     #: Components that are neither planned nor unchanged, with why.
     components: dict[str, str] = {}
+    #: Of a verification: what is not as the last run left it.
+    drift: tuple[DriftedObject, ...] = ()
     #: What a person must know besides.
     notes: tuple[str, ...] = ()
     #: Against the reference; empty of the reference itself, where there is none, and where it has too little in common.
@@ -100,6 +102,8 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     disturbs: tuple[Count, ...]
     unknown: tuple[Count, ...]
     corrective: tuple[Count, ...]
+    #: Of a verification: what drifted, by object.
+    drift: tuple[Count, ...]
     #: Steps over all hosts, and how many of them were foreseen.
     steps: int
     predicted: int
@@ -171,6 +175,7 @@ def report_of(
         disturbs=_counts(_said_of(seen, lambda step: step.disturbs), fold),
         unknown=_counts(_said_of(seen, lambda step: step.description if step.certain != "certain" else ""), fold),
         corrective=_counts(_said_of(seen, lambda step: step.description if step.cause == "corrective" else ""), fold),
+        drift=_counts(_drifted(seen), fold),
         steps=sum(len(body.steps) * len(names) for names, body in seen),
         predicted=sum(body.predicted * len(names) for names, body in seen),
         as_predicted=sum(1 for record in compared if not _differs(record)),
@@ -226,6 +231,12 @@ def _said_of(
         for what in sorted(set(map(words, body.steps))):
             if what:
                 yield what, names
+
+
+def _drifted(seen: Sequence[tuple[list[str], ChangeSet]]) -> Iterator[tuple[str, list[str]]]:
+    for names, body in seen:
+        for what in sorted({one.object for one in body.drift}):
+            yield what, names
 
 
 def _irreversible(step: ChangeSetStep) -> str:
@@ -298,7 +309,8 @@ def _group(key: _Key, names: Sequence[str], bodies: Mapping[str, ChangeSet], fol
     return Group(
         name="", hosts=fold(names), count=len(names), change_set=key.change_set, exit_status=key.exit_status,
         error=key.error, steps=body.steps if body else (), components=body.components if body else {},
-        notes=body.notes if body else (), incomplete=body is None and bool(key.change_set),
+        drift=body.drift if body else (), notes=body.notes if body else (),
+        incomplete=body is None and bool(key.change_set),
     )  # fmt: skip
 
 
@@ -311,7 +323,7 @@ def _calm(group: Group, reference: Group | None) -> int:
     """Return how little a group surprises: the worst first, the reference after all that differ from it."""
     if group.exit_status or any(state.startswith("failed") for state in group.components.values()):
         return 0
-    if any(step.undo_class == "irreversible" for step in group.steps):
+    if group.drift or any(step.undo_class == "irreversible" for step in group.steps):
         return 1
     if any(step.certain == "unknown" for step in group.steps) or group.incomplete:
         return 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,8 @@ class Invocation:
     def __init__(self, arguments: argparse.Namespace, terminal: Terminal) -> None:
         self.arguments = arguments
         self.terminal = terminal
+        #: What is to be closed when the command ends.
+        self.opened = ExitStack()
 
     @cached_property
     def session(self) -> Session:
@@ -76,6 +79,7 @@ class Invocation:
         return Session(self.arguments.root, self.arguments.state, say=lambda line: say(visible(line)))
 
     def close(self) -> None:
-        """Close the session, if there is one."""
+        """Close the session, if there is one, and whatever else was opened."""
+        self.opened.close()
         if "session" in self.__dict__:
             self.session.__exit__()

@@ -16,6 +16,7 @@ import msgspec
 
 from aquiline.changes.text import visible
 from aquiline.cli.command import Invocation
+from aquiline.cli.parsing import refuse_unfit
 from aquiline.errors import AquilineError, UsageError
 
 #: Where a person's settings are, below the home directory.
@@ -43,12 +44,24 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ca_file: str = ""
 
 
-def add_broker_options(parser: argparse.ArgumentParser) -> None:
+def add_broker_options(parser: argparse.ArgumentParser, *, default: str | None = None) -> None:
     """Add the options of every command that asks a broker."""
     group = parser.add_argument_group("broker")
-    group.add_argument("--broker", metavar="URL", help="the broker (default: AQUILINE_BROKER, or ~/" + SETTINGS + ")")
-    group.add_argument("--token-file", metavar="FILE", help="your token (default: AQUILINE_TOKEN_FILE, or the same)")
-    group.add_argument("--ca-file", metavar="FILE", help="the certificate that signed the broker's")
+    for name, metavar, text in (
+        ("--broker", "URL", "the broker (default: AQUILINE_BROKER, or ~/" + SETTINGS + ")"),
+        ("--token-file", "FILE", "your token (default: AQUILINE_TOKEN_FILE, or the same)"),
+        ("--ca-file", "FILE", "the certificate that signed the broker's"),
+    ):
+        group.add_argument(name, metavar=metavar, default=default, help=text)
+
+
+def refuse_broker_options(arguments: argparse.Namespace, hint: str) -> None:
+    """Raise `UsageError` where a broker is named and none is asked."""
+    refuse_unfit(
+        {"--broker": arguments.broker, "--token-file": arguments.token_file, "--ca-file": arguments.ca_file},
+        because="no broker is asked",
+        hint=hint,
+    )
 
 
 class Actions:
@@ -63,6 +76,11 @@ class Actions:
         """Add an action and return its parser."""
         made = self._parsers.add_parser(name, help=summary, description=summary)
         made.set_defaults(run_action=run)
+        # Before and after the action; what is not given here does not hide what was given there.
+        add_broker_options(made, default=argparse.SUPPRESS)
+        made.add_argument(
+            "--json", action="store_true", dest="is_json", default=argparse.SUPPRESS, help="answer in JSON"
+        )
         return made
 
 
@@ -124,6 +142,10 @@ class FleetClient:
         )
         self._url = given.url
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: object) -> Any:
         """Return what the broker answers, as JSON values; a text where it answers with one.
 
@@ -160,13 +182,20 @@ class FleetClient:
 
 
 def segment(name: str) -> str:
-    """Return a name as one part of a path: the slash in a sandbox's name is a ~ there, which no name has."""
+    """Return a name as one part of a path: the slash in a sandbox's name is a ~ there, which no name has.
+
+    Raises `UsageError` for what is no name, and would be another path.
+    """
+    if name in ("", ".", ".."):
+        raise UsageError(f"{name!r} is nobody's name")
     return quote(name.replace("/", "~"), safe="~")
 
 
 def client(invocation: Invocation) -> FleetClient:
-    """Return the way to the broker that a command line means."""
-    return FleetClient(settings(invocation.arguments))
+    """Return the way to the broker that a command line means; it is closed when the command ends."""
+    found = FleetClient(settings(invocation.arguments))
+    invocation.opened.callback(found.close)
+    return found
 
 
 def _token(place: Path) -> str:

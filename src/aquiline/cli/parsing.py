@@ -7,7 +7,7 @@ import difflib
 import importlib
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NoReturn
 
@@ -17,7 +17,7 @@ from aquiline.cli.listing import MODULES
 from aquiline.errors import UsageError
 
 _ALWAYS = (0, 1, 2, 130)
-_WITH_VALUE = ("--root", "--state")
+_WITH_VALUE = ("--root", "--state", "--broker", "--token-file", "--ca-file")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _WIDTH = 100
 
@@ -126,6 +126,13 @@ def overview() -> str:
 
 
 # ---- values ---------------------------------------------------------------------------------------------------------
+
+
+def refuse_unfit(options: Mapping[str, object], *, because: str, hint: str) -> None:
+    """Raise `UsageError` where one of these options was given: it would be passed over, which nobody would see."""
+    given = [name for name, value in options.items() if value not in (None, False, "", 0) and value != []]
+    if given:
+        raise UsageError(f"{', '.join(given)}: {because}", hint=hint)
 
 
 def duration(text: str) -> float:

@@ -48,6 +48,21 @@ class ChangeSetStep(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     row: Row
 
 
+class DriftedObject(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Something that is not as a run last left it."""
+
+    #: A path, ``unit:NAME``, ``package:NAME``, ``passwd:NAME``, …
+    object: str
+    #: ``drifted``, ``gone``, ``unreadable``.
+    state: str
+    #: One line for each respect in which it differs; of a secret, sizes only.
+    how: tuple[str, ...] = ()
+    #: SHA-256 of what a file holds now, where that is something else; of a secret, nothing.
+    content: str = ""
+    #: Whose step left it.
+    component: str = ""
+
+
 class ChangeSet(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What is done to one host, in words that fit every host it is done to."""
 
@@ -58,6 +73,8 @@ class ChangeSet(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     notes: tuple[str, ...] = ()
     predicted: int = 0
     reduced_by: tuple[str, ...] = ()
+    #: What a verification found, by object; it has no steps.
+    drift: tuple[DriftedObject, ...] = ()
 
 
 def change_set_of(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from aquiline.agent.daemon import reporting
 from aquiline.agent.daemon.outbox import ROOM, Letter, Outbox
 from aquiline.changes.kinds import CommandUndo, Inline, RunCommand, WriteFile
-from aquiline.protocol.messages import Order, Report
+from aquiline.host.objects import sha256
+from aquiline.protocol.changesets import ChangeSet, DriftedObject
+from aquiline.protocol.messages import Order, Report, encode_message
 from tests.agent.daemon.broker import Broker, files_below, once
 from tests.agent.making import Site, profile
 from tests.engine.site import tree
@@ -18,6 +21,12 @@ def motd(text: str, path: str = "/etc/motd") -> WriteFile:
 
 ONE = profile(motd("one\n"))
 BOTH = profile(motd("one\n"), motd("two\n", "/etc/two"))
+
+
+def runs_of(site: Site) -> list[str]:
+    """Return the runs of the host's journal."""
+    with site.session() as session, session.reading() as journal:
+        return [run.id for run in journal.runs()]
 
 
 def ask(site: Site, broker: Broker, kind: str, profile_digest: str = "", *change_ids: str) -> Report:
@@ -104,16 +113,48 @@ def test_nothing_to_take_back(site: Site, broker: Broker) -> None:
 
 
 def test_what_drifted(site: Site, broker: Broker) -> None:
-    """A verification says what is not as a run left it, and is 3 where something is not."""
+    """A verification says what is not as a run left it, is 3 where something is not, and changes nothing."""
     broker.wants(BOTH, "c1")
     once(site, broker)
     clean = ask(site, broker, "verify")
-    site.write("/etc/two", "mine\n")
+    site.write("/etc/two", "mine!\n")
+    before = tree(site.root / "etc"), runs_of(site)
     found = ask(site, broker, "verify")
 
     assert (0, ("2 objects: 2 as a run left them, 0 drifted",)) == (clean.exit_status, clean.notes)
-    assert (3, "2 objects: 1 as a run left them, 1 drifted") == (found.exit_status, found.notes[0])
-    assert found.notes[1].startswith("drifted: /etc/two: content")
+    assert (3, ("2 objects: 1 as a run left them, 1 drifted",)) == (found.exit_status, found.notes)
+    drifted = DriftedObject(
+        object="/etc/two", state="drifted", how=("content: 4 bytes then, 6 bytes now",),
+        content=sha256(b"mine!\n"), component="anything",
+    )  # fmt: skip
+    assert ChangeSet() == broker.bodies[clean.change_set]
+    assert ChangeSet(drift=(drifted,)) == broker.bodies[found.change_set]
+    assert before == (tree(site.root / "etc"), runs_of(site))
+
+
+def test_drift_of_a_secret(site: Site, broker: Broker) -> None:
+    """Of what nobody else may read sizes are told, and no digest that a secret could be tried out against."""
+    broker.wants(profile(WriteFile(path="/etc/key", content=Inline(b"s3cret"), mode=0o600)), "c1")
+    once(site, broker)
+    site.write("/etc/key", "another s3cret")
+    (site.root / "etc/key").chmod(0o600)
+    found = ask(site, broker, "verify")
+
+    (drifted,) = broker.bodies[found.change_set].drift
+    assert (("content: 6 bytes then, 14 bytes now",), "") == (drifted.how, drifted.content)
+    assert b"s3cret" not in encode_message(found) + encode_message(broker.bodies[found.change_set])
+
+
+def test_drift_without_end(site: Site, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report names so many objects and counts the rest."""
+    monkeypatch.setattr(reporting, "_MOST_DRIFT", 1)
+    broker.wants(BOTH, "c1")
+    once(site, broker)
+    for name in ("motd", "two"):
+        (site.root / "etc" / name).unlink()
+    body = broker.bodies[ask(site, broker, "verify").change_set]
+
+    assert ([("/etc/motd", "gone")], ("and 1 more",)) == ([(one.object, one.state) for one in body.drift], body.notes)
 
 
 def test_held_and_frozen_hosts_take_tests(site: Site, broker: Broker) -> None:

@@ -22,15 +22,15 @@ from aquiline.agent.daemon.reporting import (
     facts_of_undo,
     facts_with_runs,
     failed_report,
+    letter_of_drift,
     letter_of_plans,
 )
 from aquiline.agent.daemon.standpoint import standpoint
-from aquiline.agent.inspecting import Drift, verify
+from aquiline.agent.inspecting import verify
 from aquiline.agent.reconciling import Recover, TakeBack, next_move
 from aquiline.agent.session import Session, registry_for
 from aquiline.agent.undoing import conflict_error, preview_of
 from aquiline.changes.steps import Coverage, Plan
-from aquiline.changes.text import visible
 from aquiline.errors import AquilineError, RunInterrupted
 from aquiline.execution.undo import UndoPlan
 from aquiline.journal.store import Journal
@@ -39,8 +39,8 @@ from aquiline.planning.planner import plan as plan_stage
 from aquiline.profile import Profile
 from aquiline.protocol.messages import Order, Report, Target
 
-#: Lines of drift in one report.
-_MOST_DRIFT = 1000
+#: Exit status of a verification that found something.
+_DRIFTED = 3
 
 
 class OrderWork:
@@ -61,12 +61,14 @@ class OrderWork:
         except AquilineError as error:
             letter = Letter(failed_report(self._report(), error))
         Outbox(self._session.state).put(letter)
-        return Outcome("reached", letter.report.exit_status, letter.report.error)
+        # That something drifted is an answer like any other: for the agent all went well.
+        status = 0 if letter.report.exit_status == _DRIFTED else letter.report.exit_status
+        return Outcome("reached", status, letter.report.error)
 
     def _answer(self) -> Letter:
         match self._order.kind:
             case "verify":
-                return Letter(self._verified())
+                return self._verified()
             case "test":
                 return self._with_test_profile(self._tested)
             case "test-undo":
@@ -104,7 +106,9 @@ class OrderWork:
             facts = facts_with_runs(facts_of(profile, self._session.host), (), [plan])
             failed = any(one.state == "failed" for one in plan.components.values())
             report = msgspec.structs.replace(
-                self._report(), exit_status=15 if failed else 0, notes=_reservations(journal)
+                self._report(),
+                exit_status=15 if failed else 0,
+                notes=_reservations(journal, "this was planned on what it left"),
             )
             return letter_of_plans(self._session, journal, report, Foreseen((plan,), facts))
 
@@ -161,12 +165,13 @@ class OrderWork:
 
     # ---- what drifted ---------------------------------------------------------------------------------------------
 
-    def _verified(self) -> Report:
+    def _verified(self) -> Letter:
         found = verify(self._session)
-        total = found.unchanged + len(found.drift) + len(found.no_longer_ours) + len(found.touched)
-        lines = [f"{total} objects: {found.unchanged} as a run left them, {len(found.drift)} drifted"]
-        lines += list(_drift(found.drift))
-        return msgspec.structs.replace(self._report(), exit_status=3 if found.drift else 0, notes=tuple(lines))
+        with self._session.reading() as journal:
+            report = msgspec.structs.replace(
+                self._report(), notes=_reservations(journal, "it was compared with what that left")
+            )
+            return letter_of_drift(self._session, journal, report, found, name=self._name)
 
 
 class _Following(msgspec.Struct, frozen=True):
@@ -185,15 +190,8 @@ def _stays(found: UndoPlan) -> Iterator[str]:
     return (f"stays: {one.description}: {one.reason}" for one in found.stays)
 
 
-def _reservations(journal: Journal) -> tuple[str, ...]:
-    return tuple(f"run {run.id} did not end: this was planned on what it left" for run in journal.open_runs())
-
-
-def _drift(drift: tuple[Drift, ...]) -> Iterator[str]:
-    for one in drift[:_MOST_DRIFT]:
-        yield f"{one.state}: {visible(one.path)}: {'; '.join(map(visible, one.how))}; left by {one.run}/{one.step}"
-    if len(drift) > _MOST_DRIFT:
-        yield f"and {len(drift) - _MOST_DRIFT} more"
+def _reservations(journal: Journal, what: str) -> tuple[str, ...]:
+    return tuple(f"run {run.id} did not end: {what}" for run in journal.open_runs())
 
 
 def sweep(session: Session) -> None:

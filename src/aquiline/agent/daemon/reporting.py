@@ -20,11 +20,12 @@ import msgspec
 from aquiline import __version__
 from aquiline.agent.daemon.outbox import Letter
 from aquiline.agent.exporting import Effects, effects
+from aquiline.agent.inspecting import Verified
 from aquiline.agent.session import Session
 from aquiline.agent.undoing import pointer_after
 from aquiline.changes.describe import describe
 from aquiline.changes.digests import Contents
-from aquiline.changes.placeholders import Facts
+from aquiline.changes.placeholders import Facts, Placeholders
 from aquiline.changes.redact import holds_secret
 from aquiline.changes.render import kind_of
 from aquiline.changes.steps import Plan, Step, Undo
@@ -34,10 +35,12 @@ from aquiline.journal.records import RunRecord, StepRecord
 from aquiline.journal.store import Journal
 from aquiline.planning.facts import facts_of
 from aquiline.profile import Profile
-from aquiline.protocol.changesets import ChangeSet, change_set_digest, change_set_of
+from aquiline.protocol.changesets import ChangeSet, DriftedObject, change_set_digest, change_set_of
 from aquiline.protocol.messages import Live, Report, ReportedStep, UndoneBy
 
 _HAPPENED = ("done", "assumed-done")
+#: Objects that one report names.
+_MOST_DRIFT = 1000
 _STATUS = {
     "done": 0, "partial": 15, "failed": 15, "undone": 16, "incomplete": 17, "interrupted": 11,
 }  # fmt: skip
@@ -265,6 +268,34 @@ def letter_of_plans(session: Session, journal: Journal, report: Report, foreseen
         effect=plans[0].digests.effect if plans else "",
         facts=dict(foreseen.facts),
         notes=(*report.notes, *foreseen.notes),
+    )
+    return Letter(filled, change_set)
+
+
+def letter_of_drift(session: Session, journal: Journal, report: Report, found: Verified, *, name: str = "") -> Letter:
+    """Return `report` with what a verification found; `name` is the host's where no profile says it."""
+    pointer = journal.live()
+    facts = _archived_facts(session, [pointer.profile] if pointer is not None else [], name)
+    shape = Placeholders(facts).shape
+    left_out = len(found.drift) - _MOST_DRIFT
+    change_set = ChangeSet(
+        notes=(f"and {left_out} more",) if left_out > 0 else (),
+        drift=tuple(
+            DriftedObject(
+                object=shape(one.path), state=one.state, how=tuple(map(shape, one.how)), content=one.content,
+                component=one.component,
+            )
+            for one in sorted(found.drift, key=lambda one: one.path)[:_MOST_DRIFT]
+        ),
+    )  # fmt: skip
+    total = found.unchanged + len(found.drift) + len(found.no_longer_ours) + len(found.touched)
+    said = f"{total} objects: {found.unchanged} as a run left them, {len(found.drift)} drifted"
+    filled = msgspec.structs.replace(
+        report,
+        exit_status=3 if found.drift else 0,
+        change_set=change_set_digest(change_set),
+        facts=dict(facts),
+        notes=(said, *report.notes),
     )
     return Letter(filled, change_set)
 

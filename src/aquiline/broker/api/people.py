@@ -8,7 +8,7 @@ import msgspec
 from litestar import Controller, MediaType, delete, get, post
 from litestar.datastructures import State
 
-from aquiline.broker import adopting, closing, laying, members, reading, reporting, taking_back
+from aquiline.broker import adopting, closing, laying, members, reading, reporting, taking_back, verifying
 from aquiline.broker.api.identity import admin, approver, author, people_only
 from aquiline.broker.api.requests import BrokerRequest
 from aquiline.broker.broker import Asker, change_of
@@ -110,11 +110,29 @@ class UndeployWish(msgspec.Struct, frozen=True, kw_only=True):
     justification: str = ""
 
 
+class VerifyWish(msgspec.Struct, frozen=True, kw_only=True):
+    """Hosts to be asked what drifted."""
+
+    #: Or a sandbox that hosts are in.
+    domain: str
+    #: Node sets, as ``web[001-412]``; none is every host.
+    hosts: tuple[str, ...] = ()
+    #: Seconds after which it closes.
+    seconds: float = laying.TEST_DEADLINE
+    reason: str = ""
+    justification: str = ""
+
+
 class Approve(msgspec.Struct, frozen=True):
     """A person read it and agrees."""
 
     digest: str
     seconds: float = 86400.0
+
+
+#: What is of no meaning to a test, and to anything else.
+_ONLY_LIVE = ("approved", "include_untested", "confirm_within", "allow_irreversible")
+_ONLY_TESTS = ("every_host",)
 
 
 def slashed(name: str) -> str:
@@ -250,6 +268,11 @@ class People(Controller):
         """Let somebody in."""
         return Token(members.add_person(state.broker, data.name, data.roles, Asker(request.user.name)))
 
+    @post("/people/{name:str}/token", guards=[admin], sync_to_thread=True)
+    def renew_token(self, request: BrokerRequest, state: State, name: str) -> Token:
+        """Give somebody another token; the one before is worth nothing any more."""
+        return Token(members.renew_token(state.broker, name, Asker(request.user.name)))
+
     @delete("/people/{name:str}", guards=[admin], sync_to_thread=True)
     def revoke_person(self, request: BrokerRequest, state: State, name: str) -> None:
         """Let somebody in no more."""
@@ -267,6 +290,12 @@ class People(Controller):
     def deploy(self, request: BrokerRequest, state: State, data: DeployWish) -> Change:
         """Deploy a sandbox on a domain, or ask every host what that would do."""
         asker = Asker(request.user.name, data.reason, data.justification)
+        unfit = _ONLY_LIVE if data.test else _ONLY_TESTS
+        given = [name for name in unfit if getattr(data, name)]
+        if given:
+            raise UsageError(
+                f"{', '.join(given)}: not for {'a test' if data.test else 'a deployment'}", hint="leave it out"
+            )
         if data.test:
             return laying.ask(
                 state.broker, data.sandbox, data.domain, asker, every_host=data.every_host, seconds=data.seconds
@@ -292,6 +321,12 @@ class People(Controller):
         if len(changes) == 1 and changes[0].kind == "move" and not data.test:
             return members.undo_move(broker, changes[0], asker)
         return taking_back.undeploy(broker, names, asker, hosts=data.hosts, is_test=data.test, seconds=data.seconds)
+
+    @post("/verifications", guards=[author], sync_to_thread=True)
+    def verify(self, request: BrokerRequest, state: State, data: VerifyWish) -> Change:
+        """Ask hosts what is not as their last run left it."""
+        asker = Asker(request.user.name, data.reason, data.justification)
+        return verifying.verify(state.broker, data.domain, asker, hosts=data.hosts, seconds=data.seconds)
 
     @get("/changes", sync_to_thread=True)
     def changes(self, state: State, domain: str = "", limit: int = 50) -> list[Change]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aquiline.cli.command import Command, Example, Invocation
-from aquiline.cli.parsing import positive
+from aquiline.cli.parsing import positive, refuse_unfit
 from aquiline.errors import AquilineError, UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +58,16 @@ def _run(invocation: Invocation) -> int:
     address, number = _listening(arguments.listen)
     if bool(arguments.certificate) != bool(arguments.key):
         raise UsageError("a certificate is of no use without its key", hint="give --certificate and --key together")
+    if arguments.plain_http:
+        refuse_unfit(
+            {"--certificate": arguments.certificate, "--name": arguments.name},
+            because="there is no certificate with --plain-http",
+            hint="leave one of them out",
+        )
+    if arguments.certificate:
+        refuse_unfit(
+            {"--name": arguments.name}, because="it is for a certificate that is made here", hint="leave it out"
+        )
     broker = serving.open_broker(
         data, database=arguments.database, compiler=_compiler(arguments), host_budget=arguments.host_budget << 20
     )

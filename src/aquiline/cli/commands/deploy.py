@@ -8,17 +8,24 @@ from typing import Any
 
 from aquiline.cli.command import Command, Example, Invocation
 from aquiline.cli.fleet import FleetClient, add_broker_options, client, segment
-from aquiline.cli.parsing import date, duration, positive
+from aquiline.cli.parsing import date, duration, positive, refuse_unfit
+from aquiline.errors import UsageError
 
-#: Exit status where something failed on a host.
-_FAILED = 15
+#: Exit statuses where something failed on a host, and where something drifted and that was asked for.
+_FAILED, _DRIFTED = 15, 3
+#: Seconds for which hosts are waited for.
+_PATIENCE = 600.0
 
 
-def _add_reasons(parser: argparse.ArgumentParser) -> None:
+def add_following(parser: argparse.ArgumentParser) -> None:
+    """Add why, how long to wait, and what to show: what the broker is told, and what `follow` goes by."""
     parser.add_argument("--reason", default="", metavar="TEXT", help="why; it stands in the commit and in every report")
     parser.add_argument("--justification", default="", metavar="TEXT", help="the ticket that allows it")
     parser.add_argument(
-        "--wait", type=duration, default=600.0, metavar="TIME", help="how long to wait for hosts (default 10m)"
+        "--wait",
+        type=duration,
+        metavar="TIME",
+        help="how long to wait for hosts, and to take their answers (default 10m)",
     )
     parser.add_argument("--no-wait", action="store_true", help="print the change ID and leave")
     parser.add_argument("--show", default="", metavar="GROUP", help="show this group's diffs; `all` for every group")
@@ -36,20 +43,56 @@ def _deploy_arguments(parser: argparse.ArgumentParser) -> None:
         help="a host that cannot reach its broker after TIME takes the run back",
     )  # fmt: skip
     parser.add_argument("--allow-irreversible", action="store_true", help="do steps that have no undo too")
-    _add_reasons(parser)
+    add_following(parser)
     add_broker_options(parser)
 
 
 def _deploy(invocation: Invocation) -> int:
-    arguments, broker = invocation.arguments, client(invocation)
+    arguments = invocation.arguments
+    _refuse_unfit_deploy(arguments)
+    broker = client(invocation)
     body = {
         "sandbox": arguments.sandbox, "domain": arguments.domain, "test": arguments.test,
-        "every_host": arguments.every_host, "seconds": arguments.wait, "approved": arguments.approved,
+        "every_host": arguments.every_host, "seconds": patience(arguments), "approved": arguments.approved,
         "include_untested": arguments.include_untested, "confirm_within": arguments.confirm_within,
         "allow_irreversible": arguments.allow_irreversible, "reason": arguments.reason,
         "justification": arguments.justification,
     }  # fmt: skip
-    return _follow(invocation, broker, broker.ask("POST", "/v1/deployments", body))
+    return follow(invocation, broker, broker.ask("POST", "/v1/deployments", body))
+
+
+def _refuse_unfit_deploy(arguments: argparse.Namespace) -> None:
+    """Refuse options that would be passed over."""
+    if arguments.test:
+        refuse_unfit(
+            {
+                "--approved": arguments.approved,
+                "--include-untested": arguments.include_untested,
+                "--confirm-within": arguments.confirm_within,
+                "--allow-irreversible": arguments.allow_irreversible,
+            },
+            because="a test changes nothing on any host",
+            hint="leave it out, or deploy without --test",
+        )
+        return
+    refuse_unfit({"--all": arguments.every_host}, because="it says which hosts a test asks", hint="give --test with it")
+    if not arguments.approved:
+        refuse_unfit(
+            {"--include-untested": arguments.include_untested},
+            because="there is no test that hosts could have left unanswered",
+            hint="give --approved DIGEST with it",
+        )
+    _refuse_waiting_for_nothing(arguments)
+
+
+def _refuse_waiting_for_nothing(arguments: argparse.Namespace) -> None:
+    if arguments.no_wait:
+        refuse_unfit({"--wait": arguments.wait}, because="--no-wait waits for nobody", hint="give one of the two")
+
+
+def patience(arguments: argparse.Namespace) -> float:
+    """Return for how many seconds hosts are waited for, and a question takes answers."""
+    return float(arguments.wait or _PATIENCE)
 
 
 def _undeploy_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,27 +104,43 @@ def _undeploy_arguments(parser: argparse.ArgumentParser) -> None:
         "--host", action="append", default=[], metavar="HOST", help="only on this host, which is held; may be repeated"
     )
     parser.add_argument("--test", action="store_true", help="only ask every host what undoing would do")
-    _add_reasons(parser)
+    add_following(parser)
     add_broker_options(parser)
 
 
 def _undeploy(invocation: Invocation) -> int:
-    arguments, broker = invocation.arguments, client(invocation)
+    arguments = invocation.arguments
+    _refuse_unfit_undeploy(arguments)
+    broker = client(invocation)
     body = {
         "changes": arguments.changes, "domain": arguments.domain, "last": arguments.last,
         "to": arguments.to.timestamp() if arguments.to else None, "hosts": arguments.host, "test": arguments.test,
-        "seconds": arguments.wait, "reason": arguments.reason, "justification": arguments.justification,
+        "seconds": patience(arguments), "reason": arguments.reason, "justification": arguments.justification,
     }  # fmt: skip
-    return _follow(invocation, broker, broker.ask("POST", "/v1/undeployments", body))
+    return follow(invocation, broker, broker.ask("POST", "/v1/undeployments", body))
 
 
-def _follow(invocation: Invocation, broker: FleetClient, change: Mapping[str, Any]) -> int:
-    """Say the change's ID at once, wait for the hosts, and report."""
+def _refuse_unfit_undeploy(arguments: argparse.Namespace) -> None:
+    """Refuse options that would be passed over, and a command line that does not say what is to be taken back."""
+    if arguments.changes:
+        refuse_unfit(
+            {"--domain": arguments.domain, "--last": arguments.last, "--to": arguments.to},
+            because="the changes are named already",
+            hint="name CHANGE, or say --domain D with --last N or --to DATE",
+        )
+    elif not arguments.domain or (arguments.last > 0) == (arguments.to is not None):
+        raise UsageError("what is to be taken back?", hint="name CHANGE, or say --domain D with --last N or --to DATE")
+    if not arguments.test:
+        _refuse_waiting_for_nothing(arguments)
+
+
+def follow(invocation: Invocation, broker: FleetClient, change: Mapping[str, Any], *, exit_code: bool = False) -> int:
+    """Say the change's ID at once, wait for the hosts, and report; with `exit_code` drift is an exit status."""
     terminal, name = invocation.terminal, change["id"]
     terminal.say(f"change {name}")
     if not invocation.arguments.no_wait:
-        wait(invocation, broker, name, invocation.arguments.wait)
-    return report(invocation, broker, name, invocation.arguments.show)
+        wait(invocation, broker, name, patience(invocation.arguments))
+    return report(invocation, broker, name, invocation.arguments.show, exit_code=exit_code)
 
 
 def wait(invocation: Invocation, broker: FleetClient, name: str, seconds: float) -> None:
@@ -95,14 +154,16 @@ def wait(invocation: Invocation, broker: FleetClient, name: str, seconds: float)
     broker.wait_until_closed(name, on_look, seconds)
 
 
-def report(invocation: Invocation, broker: FleetClient, name: str, show: str = "") -> int:
+def report(invocation: Invocation, broker: FleetClient, name: str, show: str = "", *, exit_code: bool = False) -> int:
     """Print the report of a change; return the exit status that it deserves."""
     found = broker.ask("GET", f"/v1/changes/{segment(name)}/report")
     if invocation.terminal.is_json:
         invocation.terminal.answer_json(found)
     else:
         invocation.terminal.answer(broker.ask("GET", f"/v1/changes/{segment(name)}/report.txt", show=show))
-    return _FAILED if found["failed"] else 0
+    if found["failed"]:
+        return _FAILED
+    return _DRIFTED if exit_code and found["totals"].get("drifted") else 0
 
 
 def _close_arguments(parser: argparse.ArgumentParser) -> None:

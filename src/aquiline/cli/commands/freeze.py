@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 
 from aquiline.cli.command import Command, Example, Invocation
-from aquiline.cli.fleet import add_broker_options, client, segment
+from aquiline.cli.fleet import add_broker_options, client, refuse_broker_options, segment
+
+_HINT = "give --domain DOMAIN with it"
 
 
 def _add_freeze(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +26,7 @@ def _freeze(invocation: Invocation) -> int:
         client(invocation).ask("POST", f"/v1/domains/{segment(arguments.domain)}/freeze", {"reason": arguments.reason})
         _answer(invocation, f"frozen: nothing is deployed on {arguments.domain}", is_frozen=True)
         return 0
+    refuse_broker_options(arguments, _HINT)
     invocation.session.freeze(invocation.arguments.reason)
     _answer(invocation, "frozen: no run starts here\n`aquiline thaw` lifts it", is_frozen=True)
     return 0
@@ -34,6 +37,7 @@ def _thaw(invocation: Invocation) -> int:
         client(invocation).ask("POST", f"/v1/domains/{segment(invocation.arguments.domain)}/thaw")
         _answer(invocation, f"{invocation.arguments.domain} is not frozen", is_frozen=False)
         return 0
+    refuse_broker_options(invocation.arguments, _HINT)
     invocation.session.thaw()
     _answer(invocation, "not frozen", is_frozen=False)
     return 0

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aquiline.journal.check import Health
     from aquiline.journal.retention import Purged
 
+_KEEP_DAYS = 90.0
 _VERDICTS = {
     "undoable": "undoable",
     "undoable-but-for": "undoable but for",
@@ -47,7 +48,7 @@ def _health(found: Health) -> Iterator[str]:
 
 def _add_gc_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--keep-days", type=_days, default=90.0, metavar="N", help="drop runs older than N days (default 90)"
+        "--keep-days", type=_days, metavar="N", help=f"drop runs older than N days (default {_KEEP_DAYS:g})"
     )
     parser.add_argument("--keep-runs", type=positive, metavar="N", help="drop runs with N newer ones, however young")
     parser.add_argument("--purge-secrets", action="store_true", help="remove secrets from pre-images instead")
@@ -73,11 +74,18 @@ def _gc(invocation: Invocation) -> int:
     if arguments.older_than is not None and not arguments.purge_secrets:
         raise UsageError("--older-than goes with --purge-secrets; --keep-days is for everything else")
     if arguments.purge_secrets:
+        kept = arguments.keep_days is not None or arguments.keep_runs is not None
+        if kept:
+            raise UsageError(
+                "--purge-secrets drops no runs: --keep-days and --keep-runs have no say in it", hint="--older-than DAYS"
+            )
         purged = purge(session, arguments.older_than or 0.0, is_dry_run=arguments.dry_run)
         answer: dict[str, object] = {"purged": purged}
         lines = list(_purged(purged, is_dry_run=arguments.dry_run))
     else:
-        policy = Policy(days=arguments.keep_days, runs=arguments.keep_runs)
+        policy = Policy(
+            days=_KEEP_DAYS if arguments.keep_days is None else arguments.keep_days, runs=arguments.keep_runs
+        )
         collected = collect(session, policy, is_dry_run=arguments.dry_run)
         answer = {"runs": collected.runs, "dropped": collected.dropped}
         lines = list(_collected(collected))

@@ -10,7 +10,7 @@ from aquiline.changes.text import visible
 from aquiline.cli.changing import when
 from aquiline.cli.command import Command, Example, Invocation
 from aquiline.cli.fleet import Actions, add_broker_options, client, run_action, segment
-from aquiline.cli.parsing import duration, positive
+from aquiline.cli.parsing import duration, positive, refuse_unfit
 from aquiline.cli.tables import table
 
 
@@ -185,6 +185,10 @@ def _show_host(invocation: Invocation) -> int:
 
 def _manage(invocation: Invocation) -> int:
     arguments = invocation.arguments
+    if arguments.test:
+        refuse_unfit(
+            {"--approved": arguments.approved}, because="a test changes nothing", hint="leave it out, or --test"
+        )
     body = {
         "branch": arguments.domain,
         "test": arguments.test,
@@ -233,6 +237,8 @@ def _person_arguments(parser: argparse.ArgumentParser) -> None:
         "--role", action="append", required=True, choices=("reader", "author", "approver", "admin"),
         help="what they may do; may be repeated",
     )  # fmt: skip
+    renew = actions.add("renew", "give somebody another token; the one before is worth nothing any more", _renew_person)
+    renew.add_argument("name", metavar="NAME")
     revoke = actions.add("revoke", "let somebody ask for nothing any more", _revoke_person)
     revoke.add_argument("name", metavar="NAME")
     add_broker_options(parser)
@@ -241,6 +247,11 @@ def _person_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_person(invocation: Invocation) -> int:
     body = {"name": invocation.arguments.name, "roles": invocation.arguments.role}
     found = client(invocation).ask("POST", "/v1/people", body)
+    return _answer(invocation, found, found["token"])
+
+
+def _renew_person(invocation: Invocation) -> int:
+    found = client(invocation).ask("POST", f"/v1/people/{segment(invocation.arguments.name)}/token")
     return _answer(invocation, found, found["token"])
 
 
@@ -307,7 +318,10 @@ COMMANDS = (
         name="person",
         summary="Let people ask the broker for things",
         explanation="Everybody has a token of their own; the broker keeps its hash and writes down who did what.",
-        examples=(Example("aquiline person add alice --role author", "print a token for alice"),),
+        examples=(
+            Example("aquiline person add alice --role author", "print a token for alice"),
+            Example("aquiline person renew alice", "she has lost it: print another one"),
+        ),
         add_arguments=_person_arguments,
         run=run_action,
     ),

@@ -45,13 +45,21 @@ def _run(invocation: Invocation) -> int:
     from aquiline.changes.text import visible
     from aquiline.cli.changing import StepReporter, fire_deadlines, stand_alone
     from aquiline.cli.choices import choices_of
+    from aquiline.cli.parsing import refuse_unfit
     from aquiline.errors import Interrupted, RunInterrupted, UsageError
 
-    arguments, terminal, session = invocation.arguments, invocation.terminal, invocation.session
+    arguments, terminal = invocation.arguments, invocation.terminal
+    choices = choices_of(arguments)
+    if arguments.dry_run:
+        refuse_unfit(
+            {"--assume": arguments.assume, "--skip, --force, --merge": [*choices]},
+            because="--dry-run says what is known, and decides nothing",
+            hint="leave one of them out",
+        )
+    session = invocation.session
     session.refuse_lost_journal()
     if arguments.dry_run:
         return _look(invocation)
-    choices = choices_of(arguments)
     if choices and arguments.finish:
         raise UsageError("--skip, --force and --merge are for taking the run back, --finish is not")
     stand_alone(invocation)

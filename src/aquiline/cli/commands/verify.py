@@ -1,4 +1,4 @@
-"""``aquiline verify``: what drifted."""
+"""``aquiline verify``: what drifted, here or on the hosts of a domain."""
 
 from __future__ import annotations
 
@@ -7,16 +7,57 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from aquiline.cli.command import Command, Example, Invocation
+from aquiline.cli.commands.deploy import add_following, follow, patience
+from aquiline.cli.fleet import add_broker_options, client, refuse_broker_options
+from aquiline.cli.parsing import refuse_unfit
 
 if TYPE_CHECKING:
     from aquiline.agent.inspecting import Drift, Verified
 
+_HINT = "give --domain DOMAIN with it"
+
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exit-code", action="store_true", help="exit with 3 where something drifted")
+    parser.add_argument(
+        "--domain", default="", metavar="DOMAIN", help="ask the hosts of a domain or sandbox instead of this one"
+    )
+    parser.add_argument(
+        "--host", action="append", default=[], metavar="NODESET",
+        help="with --domain: only these, as web001 or web[001-412]; may be repeated",
+    )  # fmt: skip
+    add_following(parser)
+    add_broker_options(parser)
 
 
 def _run(invocation: Invocation) -> int:
+    if invocation.arguments.domain:
+        return _ask_fleet(invocation)
+    _refuse_unfit_here(invocation.arguments)
+    return _look_here(invocation)
+
+
+def _refuse_unfit_here(arguments: argparse.Namespace) -> None:
+    fleet = ("host", "wait", "no_wait", "show", "reason", "justification")
+    refuse_unfit(
+        {f"--{name.replace('_', '-')}": getattr(arguments, name) for name in fleet},
+        because="this host alone is looked at",
+        hint=_HINT,
+    )
+    refuse_broker_options(arguments, _HINT)
+
+
+def _ask_fleet(invocation: Invocation) -> int:
+    arguments, broker = invocation.arguments, client(invocation)
+    body = {
+        "domain": arguments.domain, "hosts": arguments.host, "seconds": patience(arguments), "reason": arguments.reason,
+        "justification": arguments.justification,
+    }  # fmt: skip
+    asked = broker.ask("POST", "/v1/verifications", body)
+    return follow(invocation, broker, asked, exit_code=arguments.exit_code)
+
+
+def _look_here(invocation: Invocation) -> int:
     from aquiline.agent.inspecting import verify
 
     invocation.session.refuse_lost_journal()
@@ -63,12 +104,17 @@ COMMANDS = (
             drift and listed apart, and so is what somebody changed after undo had given it back.
 
             Of what holds a secret only sizes are told.
+
+            With --domain every host of it is asked, by the broker, and the answers are reported as those of a test:
+            hosts on which the same drifted are shown once, those that say nothing with the reason. Nothing changes
+            anywhere. It has an ID, with which `aquiline report` shows it again.
         """,
         examples=(
             Example("aquiline verify --exit-code", "for a cron job: 3 where something drifted"),
+            Example("aquiline verify --domain prod --host 'web[001-412]'", "what drifted on these hosts?"),
             Example("aquiline verify --json | jq -r '.drift[].path'", "the paths alone"),
         ),
-        statuses=(3,),
+        statuses=(3, 15),
         add_arguments=_add_arguments,
         run=_run,
     ),
