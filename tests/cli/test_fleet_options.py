@@ -120,6 +120,17 @@ def test_the_broker_is_named_anywhere(line: str, capsys: pytest.CaptureFixture[s
     assert (1, True) == (status, said.startswith("the broker at http://127.0.0.1:1 cannot be reached"))
 
 
+@pytest.mark.parametrize("more", [("--last", "2"), ("--to", "2026-03-01"), ("--host", "web1")])
+def test_nothing_to_lay_again(host: Host, more: tuple[str, str]) -> None:
+    """Where nothing could be laid again, `--redeploy` makes no sense, and says so before anybody is asked."""
+    named = () if more[0] != "--host" else ("prod-17",)
+    found = host.run("undeploy", *named, *(() if named else ("--domain", "prod")), "--redeploy", *more)
+
+    assert 2 == found.returncode
+    assert more[0] in found.stderr
+    assert "hint: name the change that is to go" in found.stderr
+
+
 def test_a_broker_commands_no_terminal() -> None:
     """What a broker says when it refuses is shown; it never means success."""
     refused = _refusal(409, '{"error":"one\\ntwo \\u001b[2J","hint":"\\u001b]0;x\\u0007","exit_status":0}')

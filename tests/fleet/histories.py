@@ -101,14 +101,20 @@ class SmallHost:
         )  # fmt: skip
 
     def visit(self) -> None:
-        """Poll, do all there is, report."""
-        answered = answering.answer(self.broker, self.record(), self.poll())
-        for order in answered.orders:
-            self._answer(order)
-        if answered.target is not None:
-            self._reach(answered.target)
-        self.send()
-        answering.answer(self.broker, self.record(), self.poll())
+        """Poll, do all there is, report, until there is nothing new."""
+        poll = self.poll()
+        answered = answering.answer(self.broker, self.record(), poll)
+        for _ in range(20):
+            for order in answered.orders:
+                self._answer(order)
+            if answered.target is not None:
+                self._reach(answered.target)
+            self.send()
+            poll = self.poll()
+            answered = answering.answer(self.broker, self.record(), poll)
+            if not answering.has_news(answered, poll):
+                return
+        raise AssertionError(f"{self.name} does not come to rest")
 
     def send(self, *, twice: bool = False) -> None:
         """Send what waits to be sent; `twice` as if the answers had been lost."""
@@ -138,7 +144,10 @@ class SmallHost:
             release = True
         else:
             release = False
-        if self.held or (target.generation <= self.generation and not self.is_interrupted()):
+        if self.held:
+            self.generation = max(self.generation, target.generation)  # it refuses, and is not asked again
+            return
+        if target.generation <= self.generation and not self.is_interrupted():
             return
         for _ in range(10):
             move = next_move(self.standpoint(), target)

@@ -74,7 +74,7 @@ class Fleets(RuleBasedStateMachine):
     @rule(
         action=st.sampled_from(
             [*["deliver"] * 4, "deliver_more", "deliver_again", *["undeploy_last"] * 3, "undeploy_some",
-             "undeploy_the_first_of_several", "move", "hold_or_release"]
+             "undeploy_the_first_of_several", *["undeploy_from_below"] * 2, "move", "hold_or_release"]
         ),
         which=st.integers(0, 9), key=KEYS, place=PLACES, domain=DOMAINS, name=NAMES,
         back=st.integers(1, 3), flag=st.booleans(),
@@ -95,6 +95,8 @@ class Fleets(RuleBasedStateMachine):
                 self.undeploy(domain, back, is_test=flag)
             case "undeploy_the_first_of_several":
                 self.undeploy_the_first_of_several(domain)
+            case "undeploy_from_below":
+                self.undeploy_from_below(domain, which, is_test=flag and back == 1)
             case "move":
                 self.move(name, domain)
             case "hold_or_release":
@@ -187,6 +189,36 @@ class Fleets(RuleBasedStateMachine):
         with pytest.raises(Blocked) as refused:
             taking_back.undeploy(self.broker, [deployed[0].id], ALICE)
         assert tuple(one.id for one in reversed(deployed[1:])) == refused.value.changes
+
+    def undeploy_from_below(self, domain: str, which: int, *, is_test: bool) -> None:
+        """One change of several goes, and those after it are laid again, or nothing happens at all."""
+        with self.broker.store.transaction() as tx:
+            deployed = [one for one in targets.in_effect(tx.changes(domain)) if one.kind == "deploy"]
+        if not deployed:
+            return
+        at = which % len(deployed)
+        before = self.broker.repository.head(domain), [one.id for one in deployed]
+        try:
+            change = taking_back.undeploy(self.broker, [deployed[at].id], ALICE, is_test=is_test, redeploy=True)
+        except MergeConflict:
+            assert before == (self.broker.repository.head(domain), self.standing(domain))
+            return
+        later = [one.id for one in deployed[at + 1 :]]
+        assert tuple(later) == change.relays
+        self.check_report(change.id)
+        if is_test:
+            assert before == (self.broker.repository.head(domain), self.standing(domain))
+            return
+        assert [*before[1][:at], *change.lays] == self.standing(domain)
+        with self.broker.store.transaction() as tx:
+            assert [(name,) for name in later] == [tx.change(name).relays for name in change.lays]  # type: ignore[union-attr]
+        for name in change.lays:
+            self.check_report(name)
+
+    def standing(self, domain: str) -> list[str]:
+        """Return the deployments in effect, in their order."""
+        with self.broker.store.transaction() as tx:
+            return [one.id for one in targets.in_effect(tx.changes(domain)) if one.kind == "deploy"]
 
     def move(self, name: str, domain: str) -> None:
         if self.hosts[name].record().held:

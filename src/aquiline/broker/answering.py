@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from aquiline.broker import targets
 from aquiline.broker.broker import Broker, NotFound, Refused
 from aquiline.broker.budget import charge, keeping
 from aquiline.broker.closing import close_if_due, keep_late
@@ -57,6 +58,8 @@ _LARGEST_POLL, _WANTED, _REPORTS = 256 * 1024, 32, 100
 _WELL = (0, 3, 18)
 #: That of a verification which found something.
 _DRIFTED = 3
+#: States in which a host has not arrived at a target, whatever its journal says is live.
+_SHORT_OF_IT = ("failed", "held")
 #: Characters of a text that a host says about itself, and facts of it, that go into reports.
 _LONGEST_TEXT, _FACTS = 4000, 200
 #: Seconds between two polls while something is.
@@ -78,7 +81,7 @@ def answer(broker: Broker, host: Host, poll: Poll) -> PollAnswer:
     with keeping(broker, host.name) as tx:
         host = _seen(broker, tx, host.name, poll)
         target = tx.target(host.name)
-        if target is not None and poll.state != "failed":
+        if target is not None and poll.state not in _SHORT_OF_IT:
             _settle(broker, tx, host, target)
         return _answer_in(broker, tx, host.name, poll)
 
@@ -90,12 +93,14 @@ def _is_news(broker: Broker, tx: Reading, name: str, poll: Poll) -> bool:
         return True
     if _as_said(host, target, poll, host.seen) != host:
         return True
-    return bool(target is not None and poll.state != "failed" and _arrived(tx, host, target))
+    return bool(target is not None and poll.state not in _SHORT_OF_IT and _arrived(tx, host, target))
 
 
 def _answer_in(broker: Broker, tx: Reading, name: str, poll: Poll) -> PollAnswer:
     """Return what a host that has polled is to do."""
     target = None if _host_in(tx, name).held_by in TOLD_NOTHING else tx.target(name)
+    if target is not None:
+        target = targets.told(target, poll.generation)
     orders = tx.orders_for(name, broker.now())
     wants_schemas = bool(poll.schemas) and not tx.has_content("schemas", [poll.schemas])
     at_work = bool(orders) or (target is not None and target.generation > poll.generation)
@@ -104,6 +109,7 @@ def _answer_in(broker: Broker, tx: Reading, name: str, poll: Poll) -> PollAnswer
         orders=tuple(
             Order(
                 id=one.id, change=one.change, kind=one.kind, profile=one.profile, change_ids=one.change_ids,
+                again=one.again, reverted=one.reverted,
                 time_to_live=max(0.0, one.expires - broker.now()),
             )
             for one in orders
@@ -179,25 +185,27 @@ def installed_anew(broker: Broker, tx: Transaction, host: Host, journal: str) ->
 
 
 def _settle(broker: Broker, tx: Transaction, host: Host, target: HostTarget) -> None:
-    """Mark the changes that `host` has arrived at: it is what its target says."""
+    """Mark the changes that `host` has arrived at: it is what its target says, or one on the way there."""
     for record in _arrived(tx, host, target):
         tx.put_change_host(msgspec.structs.replace(record, state="done", answered=broker.now()))
 
 
 def _arrived(tx: Reading, host: Host, target: HostTarget) -> list[ChangeHost]:
     """Return the changes that `host` has arrived at and that nobody has marked so."""
-    if host.live != Live(target.profile, target.change_ids):
+    at = [one.generation for one in (*target.way, target) if host.live == Live(one.profile, one.change_ids)]
+    if not at:
         return []
     waiting = tx.changes_of_host(host.name, states=("asked", "failed", "reinstalled"))
-    return [record for record in waiting if 0 < record.generation <= target.generation]
+    return [record for record in waiting if 0 < record.generation <= max(at)]
 
 
 def profile(broker: Broker, host: Host, digest: str) -> bytes:
     """Return a profile that `host` is to be or was asked about; any other does not exist for it."""
     with broker.store.reading() as tx:
         target = tx.target(host.name)
-        ours = {target.profile} if target is not None else set()
-        ours.update(one.profile for one in tx.orders_for(host.name, broker.now()))
+        ours = {one.profile for one in (*target.way, target)} if target is not None else set()
+        for order in tx.orders_for(host.name, broker.now()):
+            ours.update((order.profile, order.reverted))
         found = tx.content("profile", digest) if digest in ours else None
     if found is None:
         raise NotFound(f"{host.name} has no profile {digest}")

@@ -5,7 +5,9 @@ Theory of operation
 1. A change is written down as *intended*, with what it means to every host, before anything moves.
 2. Its domain's ref moves by compare-and-swap.
 3. One transaction makes it *open*: the database's commit and every host's target, all at once.
-4. Whoever finds an intended change of a broker that is gone finishes it: where the ref has moved by step 3, else by
+4. An undeploy that lays later changes again is several changes that come about together: their commits follow one
+   another, the ref moves to the last of them, and step 3 makes all of them open, in their order.
+5. Whoever finds an intended change of a broker that is gone finishes it: where the ref has moved by step 3, else by
    calling it failed, because nothing has moved. Only one of them finds it *intended*, so it is done once.
 """
 
@@ -19,7 +21,7 @@ import msgspec
 from aquiline.broker import targets
 from aquiline.broker.broker import Broker, Refused, change_of
 from aquiline.broker.records import Change, HostTarget
-from aquiline.broker.store import Transaction
+from aquiline.broker.store import Reading, Transaction
 from aquiline.errors import AquilineError, BranchMoved
 
 
@@ -31,9 +33,11 @@ def go_live(broker: Broker, change: Change, *, at: str = "") -> Change:
         Refused: it took so long that another broker has given it up; nothing has moved.
     """
     stood = at or change.before
-    if change.after:
+    with broker.store.reading() as tx:
+        goal = _goal(tx, change)
+    if goal:
         try:
-            broker.repository.move(change.domain, expected=stood, to=change.after)
+            broker.repository.move(change.domain, expected=stood, to=goal)
         except AquilineError as error:
             with broker.store.transaction() as tx:
                 settle_in(broker, tx, change.domain, because=error.message)
@@ -41,11 +45,16 @@ def go_live(broker: Broker, change: Change, *, at: str = "") -> Change:
     with broker.store.transaction() as tx:
         found = finish(tx, change.id)
     if found.state == "failed":
-        if change.after:
+        if goal:
             with contextlib.suppress(BranchMoved):
-                broker.repository.move(change.domain, expected=change.after, to=stood)
+                broker.repository.move(change.domain, expected=goal, to=stood)
         raise Refused(f"{change.id} took so long that it was given up: {found.error}", hint="try again")
     return found
+
+
+def _goal(tx: Reading, change: Change) -> str:
+    """Return the commit that the domain's ref moves to; empty where it stays."""
+    return change_of(tx, change.lays[-1]).after if change.lays else change.after
 
 
 def finish(tx: Transaction, change_id: str) -> Change:
@@ -53,7 +62,28 @@ def finish(tx: Transaction, change_id: str) -> Change:
     change = change_of(tx, change_id)
     if change.state != "intended":
         return change
+    if change.lays:
+        return _retract_and_lay(tx, change)
     return retract(tx, change) if change.kind == "undeploy" else lay(tx, change)
+
+
+def _retract_and_lay(tx: Transaction, change: Change) -> Change:
+    """Make an undeploy and what it lays again what hosts are to be; they are told one after the other."""
+    retracted = retract(tx, change)
+    ways = _told_by(tx, change.id)
+    for name in change.lays:
+        lay(tx, change_of(tx, name))
+        for host, told in _told_by(tx, name).items():
+            ways.setdefault(host, []).extend(told)
+    for way in ways.values():
+        tx.put_target(targets.by_way_of(way))
+    return retracted
+
+
+def _told_by(tx: Transaction, change_id: str) -> dict[str, list[HostTarget]]:
+    """Return the targets that a change has just set, by host."""
+    names = [record.host for record in tx.change_hosts(change_id) if record.generation]
+    return {name: [target] for name, target in tx.targets(names).items()}
 
 
 def lay(tx: Transaction, change: Change) -> Change:
@@ -71,14 +101,20 @@ def lay(tx: Transaction, change: Change) -> Change:
         if record.state != "asked":
             continue
         target = tx.target(host.name) or targets.first_target(host.name)
+        missed = owed(tx, host.name, target.change_ids, standing)
+        if change.laid_by and record.after == target.profile and not missed:
+            # Known only now that the host's target is what the changes before it have made of it.
+            tx.put_change_host(msgspec.structs.replace(record, state="unchanged", before=target.profile))
+            continue
         following = targets.with_change(
-            target, change, record.after,
-            owed=owed(tx, host.name, target.change_ids, standing), gone=standing.gone.difference(host.past_undo),
+            target, change, record.after, owed=missed, gone=standing.gone.difference(host.past_undo),
             effect=record.predicted if change.digest else "",
         )  # fmt: skip
         tx.put_target(following)
         tx.put_change_host(
-            msgspec.structs.replace(record, generation=following.generation, change_ids=added(target, following))
+            msgspec.structs.replace(
+                record, before=target.profile, generation=following.generation, change_ids=added(target, following)
+            )
         )
     laid = msgspec.structs.replace(change, state="open")
     tx.put_change(laid)
@@ -164,7 +200,7 @@ def settle(broker: Broker) -> None:
     """Finish what brokers that died had begun; what a living one is at is left to it."""
     with broker.store.transaction() as tx:
         domains = [one.name for one in tx.branches() if one.kind == "domain"]
-        waiting = [name for name in domains if _intended(tx.changes(name, limit=_LATELY))]
+        waiting = [name for name in domains if any(one.state == "intended" for one in tx.changes(name, limit=_LATELY))]
     for name in waiting:
         with (
             contextlib.suppress(Refused),
@@ -179,9 +215,11 @@ def settle_in(
 ) -> None:
     """Finish what was begun in one domain; the caller holds its lease."""
     for change in _intended(tx.changes(domain)):
-        if not (change.after and broker.repository.head(domain) == change.after and _finished(tx, change)):
-            tx.put_change(msgspec.structs.replace(change, state="failed", error=because))
-            broker.audit(tx, broker.name, "given up", change.id, why=because)
+        goal = _goal(tx, change)
+        if not (goal and broker.repository.head(domain) == goal and _finished(tx, change)):
+            for one in (change, *(change_of(tx, name) for name in change.lays)):
+                tx.put_change(msgspec.structs.replace(one, state="failed", error=because))
+                broker.audit(tx, broker.name, "given up", one.id, why=because)
 
 
 def _finished(tx: Transaction, change: Change) -> bool:
@@ -193,4 +231,5 @@ def _finished(tx: Transaction, change: Change) -> bool:
 
 
 def _intended(changes: Iterable[Change]) -> list[Change]:
-    return [one for one in changes if one.state == "intended"]
+    """Return what was begun and not ended; what an undeploy lays again is settled with that."""
+    return [one for one in changes if one.state == "intended" and not one.laid_by]

@@ -168,7 +168,7 @@ def intend(broker: Broker, lease: Lease, change: Change, prepared: Prepared, *, 
         PlanStale: it names no closed and approved test of exactly this, and has to.
         HostFrozen: the domain is frozen by now.
     """
-    _refuse_broken(prepared)
+    refuse_broken(prepared.broken(), "", hint="mend the sandbox and push it again")
     with broker.store.transaction() as tx:
         broker.refuse_lost(tx, lease)
         refuse_frozen(domain_of(tx, change.domain))
@@ -248,14 +248,13 @@ def _taken_back(broker: Broker, changes: Sequence[Change], source: str) -> list[
     return sorted(found, key=lambda one: (-undone_at.get(one.id, 0), one.serial))
 
 
-def _refuse_broken(prepared: Prepared) -> None:
-    broken = prepared.broken()
+def refuse_broken(broken: Sequence[CompileFailed], what: str, *, hint: str) -> None:
+    """Raise `Refused` where hosts that compiled before do not now (D24); `what` begins the message."""
     if broken:
         some = "\n".join(f"{one.host}: {one.message}" for one in broken[:10])
         more = f"\nand {len(broken) - 10} more" if len(broken) > 10 else ""
         raise Refused(
-            f"{len(broken)} hosts that compiled before do not now; nothing has moved\n{some}{more}",
-            hint="mend the sandbox and push it again",
+            f"{what}{len(broken)} hosts that compiled before do not now; nothing has moved\n{some}{more}", hint=hint
         )
 
 

@@ -95,6 +95,8 @@ class HostTarget(msgspec.Struct, frozen=True, kw_only=True):
     released: int = 0
     #: The change that set it.
     change: str = ""
+    #: Targets that the host is told before this one, one after the other, where one change takes back and lays again.
+    way: tuple[HostTarget, ...] = ()
 
 
 ChangeKind = Literal["deploy", "test", "undeploy", "test-undeploy", "move", "verify"]
@@ -133,8 +135,13 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     undoes: tuple[str, ...] = ()
     #: The commit that took this change back, once it was undone: reverted where it is laid again.
     taken_back: str = ""
-    #: The changes of its domain that undeploying had taken back and that it lays again (D20).
+    #: The changes of its domain that undeploying had taken back and that it lays again (D20). Of an undeploy or a test
+    #: of one: those of `undoes` that it lays again.
     relays: tuple[str, ...] = ()
+    #: Of an undeploy that lays changes again: the deployments that do, in the order of `relays`; they and it come about
+    #: together. Of each of those: that undeploy.
+    lays: tuple[str, ...] = ()
+    laid_by: str = ""
     #: Of a closed test: digest over host and effect digest. Of a deployment: that of the test it was approved by.
     digest: str = ""
     #: Of a closed question: change-sets that hosts had named and not sent; what comes of them later is its addendum.
@@ -239,6 +246,9 @@ class StoredOrder(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["test", "test-undo", "verify"]
     profile: str = ""
     change_ids: tuple[str, ...] = ()
+    #: As in the message `Order`.
+    again: tuple[str, ...] = ()
+    reverted: str = ""
     #: Seconds since the epoch.
     expires: float
     answered: bool = False

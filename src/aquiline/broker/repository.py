@@ -1,8 +1,8 @@
 """The source of truth: one bare git repository, whose branches are domains and sandboxes.
 
 A *domain* is a branch that hosts run; it moves by deployments only, never by a push. A *sandbox* is a branch that its
-author pushes to. A deployment is one commit on its domain, made apart from every branch by `merge` or `take_back`; it
-is nobody's until `move` lays the domain on it, which happens only if the domain is still where it was.
+author pushes to. A deployment is one commit on its domain, made apart from every branch by `merge`, `take_back` or
+`lay_again`; it is nobody's until `move` lays the domain on it, which happens only if the domain is still where it was.
 
 Commits that are on no branch yet are kept by a ref below ``refs/aquiline/commits``, which nobody can push or fetch.
 """
@@ -209,9 +209,7 @@ class Repository:
                 raise NothingToDeploy(f"{into} holds already what {commit[:12]} would bring")
             parents = (head,) if self.is_ancestor(commit, head) else (head, commit)
             made = self._commit_tree(scratch, tree, parents, text, author)
-            scratch("update-ref", "refs/heads/result", made)
-            self._git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", str(scratch.folder),
-                      f"refs/heads/result:{_KEPT}/{made}")  # fmt: skip
+            self._fetch(scratch, made)
         return made
 
     def take_back(self, head: str, *, to: str, message: str, trailers: Mapping[str, str], author: str) -> str:
@@ -224,6 +222,18 @@ class Repository:
         return self._kept(
             self._commit_tree(self._git, tree, (self._commit(head),), _message(message, trailers), author)
         )
+
+    def lay_again(self, head: str, taken_back: str, *, message: str, trailers: Mapping[str, str], author: str) -> str:
+        """Return a new commit on `head` that brings what commit `taken_back` took back, and nothing else.
+
+        It may hold the same files as `head`. No branch moves. Raise `MergeConflict` with files and hunks.
+        """
+        head, text = self._commit(head), _message(message, trailers)
+        with self._scratch(head) as scratch:
+            self._revert(scratch, self._commit(taken_back))
+            made = self._commit_tree(scratch, scratch("write-tree"), (head,), text, author)
+            self._fetch(scratch, made)
+        return made
 
     def forget(self, commit: str) -> None:
         """Stop keeping a commit for its own sake: one on no branch is collected by git some weeks later."""
@@ -303,6 +313,12 @@ class Repository:
     def _kept(self, commit: str) -> str:
         self._git("update-ref", f"{_KEPT}/{commit}", commit)
         return commit
+
+    def _fetch(self, scratch: Git, commit: str) -> None:
+        """Take a commit over from a scratch clone, and keep it."""
+        scratch("update-ref", "refs/heads/result", commit)
+        self._git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", str(scratch.folder),
+                  f"refs/heads/result:{_KEPT}/{commit}")  # fmt: skip
 
     @staticmethod
     def _commit_tree(git: Git, tree: str, parents: Sequence[str], text: str, author: str) -> str:

@@ -11,7 +11,7 @@ Theory of operation
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -45,7 +45,7 @@ def forget(broker: Broker, *, days: float) -> Forgotten:
         reports += [one for one in tx.reports_of_change("") if one.received < before]
         for one in reports:
             tx.drop_report(one.host, one.id)
-        contents = _drop_contents(tx, hosts, targets.values(), [change.id for change in old])
+        contents = _drop_contents(tx, hosts, targets.values(), [change.id for change in old], broker.now())
         went = tuple(sorted({one.change for one in reports if one.change}))
         if reports or contents:
             broker.audit(tx, "retention", "forgotten", "", changes=list(went), reports=len(reports), contents=contents)
@@ -67,11 +67,16 @@ def _is_over(
     return not any(record.state == "asked" for record in tx.change_hosts(change.id))
 
 
-def _drop_contents(tx: Transaction, hosts: Iterable[Host], targets: Iterable[HostTarget], forgotten: list[str]) -> int:
+def _drop_contents(
+    tx: Transaction, hosts: Sequence[Host], targets: Iterable[HostTarget], forgotten: list[str], now: float
+) -> int:
     """Drop what no target, host, change or report names any more; return how much that was."""
     gone = set(forgotten)
-    profiles = {one.profile for one in targets} | {host.live.profile for host in hosts}
-    profiles |= {host.compiled for host in hosts}
+    profiles = {one.profile for target in targets for one in (*target.way, target)}
+    profiles |= {host.live.profile for host in hosts} | {host.compiled for host in hosts}
+    for host in hosts:
+        for order in tx.orders_for(host.name, now):
+            profiles |= {order.profile, order.reverted}
     change_sets: set[str] = set()
     for change in tx.changes():
         if change.id not in gone:

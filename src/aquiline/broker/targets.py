@@ -10,11 +10,14 @@ Theory of operation
 3. Taking changes back removes their IDs and what came with them, and sets the profile that the reverted branch compiles
    to. The host's agent finds out by itself which of its runs that means (`aquiline.agent.reconciling`).
 4. Generations grow by one. A target that says the same as the one before is not a new one.
+5. Where changes are taken back and others laid again in one, a host is told a target for each of them, one after the
+   other: so each is a run of its own, and in between it proves that undo and revert agree (D19). What comes to the host
+   meanwhile sets its target anew, and that is all it is told then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -46,6 +49,7 @@ def with_change(
         profile=profile,
         change_ids=_sorted({*target.change_ids, *owed, change.id}.difference(gone)),
         change=change.id,
+        way=(),
         effect=effect,
         confirm_within=change.confirm_within,
         allow_irreversible=change.allow_irreversible,
@@ -62,6 +66,7 @@ def without_changes(
         profile=profile,
         change_ids=_sorted({*target.change_ids, *owed}.difference(gone)),
         change=change.id,
+        way=(),
         effect="",
         confirm_within=0.0,
         allow_irreversible=False,
@@ -78,7 +83,18 @@ def released(target: HostTarget, profile: str, *, owed: Iterable[str] = (), gone
         profile=profile,
         change_ids=_sorted({*target.change_ids, *owed}.difference(gone)),
         effect="",
+        way=(),
     )
+
+
+def by_way_of(targets: Sequence[HostTarget]) -> HostTarget:
+    """Return the last of these targets of one host, which is told the others first."""
+    return msgspec.structs.replace(targets[-1], way=tuple(targets[:-1]))
+
+
+def told(target: HostTarget, generation: int) -> HostTarget:
+    """Return what a host is told that has reached, or given up on, `generation`: the next on the way to its target."""
+    return next((one for one in target.way if one.generation > generation), target)
 
 
 def in_effect(changes: Iterable[Change]) -> list[Change]:

@@ -76,6 +76,10 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     kind: Literal["test", "test-undo", "verify"]
     profile: str = ""
     change_ids: tuple[str, ...] = ()
+    #: Of a ``test-undo``: changes that are taken back and laid again; `profile` is with them, and `reverted` is the
+    #: profile without, which the host is to be in between. Empty: nothing is laid again.
+    again: tuple[str, ...] = ()
+    reverted: str = ""
     #: Seconds it has still to live, counted by the broker: a host's clock may be wrong.
     time_to_live: float
     protocol: int = PROTOCOL

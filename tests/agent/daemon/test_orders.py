@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from aquiline.agent.daemon import reporting
@@ -29,12 +30,14 @@ def runs_of(site: Site) -> list[str]:
         return [run.id for run in journal.runs()]
 
 
-def ask(site: Site, broker: Broker, kind: str, profile_digest: str = "", *change_ids: str) -> Report:
+def ask(
+    site: Site, broker: Broker, kind: str, profile_digest: str = "", *change_ids: str,
+    again: tuple[str, ...] = (), reverted: str = "",
+) -> Report:  # fmt: skip
     """Ask the host, and return its answer."""
     name = f"order-{len(broker.orders)}"
-    broker.asks(
-        Order(id=name, change="t", kind=kind, profile=profile_digest, change_ids=change_ids, time_to_live=60.0)  # type: ignore[arg-type]
-    )
+    order = Order(id=name, change="t", kind=kind, profile=profile_digest, change_ids=change_ids, time_to_live=60.0)  # type: ignore[arg-type]
+    broker.asks(msgspec.structs.replace(order, again=again, reverted=reverted))
     once(site, broker)
     (found,) = [report for report in broker.reports.values() if report.order == name]
     return found
@@ -102,6 +105,24 @@ def test_an_undo_that_revert_does_not_agree_with(site: Site, broker: Broker) -> 
     found = ask(site, broker, "test-undo", broker.compiles(profile(motd("other\n"))), "c1")
 
     assert ("undo and revert would differ by 1 step: the host would be held",) == found.notes
+
+
+def test_taken_back_and_laid_again(site: Site, broker: Broker) -> None:
+    """A test of an undo that lays others again: the undo, the proof in between, and what comes then."""
+    broker.wants(ONE, "c1")
+    once(site, broker)
+    broker.wants(BOTH, "c1", "c2")
+    once(site, broker)
+    without = broker.compiles(profile(motd("two\n", "/etc/two")))
+    nothing = broker.compiles(profile())
+
+    found = ask(site, broker, "test-undo", without, again=("c2",), reverted=nothing)
+    differs = ask(site, broker, "test-undo", without, again=("c2",), reverted=broker.compiles(profile(motd("x\n"))))
+
+    assert ("undo and revert agree", "lays again: c2") == found.notes
+    assert [1, 1, 2] == [step.stage for step in found.steps]
+    assert [1, 1] == [step.stage for step in differs.steps]
+    assert ("undo and revert would differ by 1 step: the host would be held",) == differs.notes
 
 
 def test_nothing_to_take_back(site: Site, broker: Broker) -> None:

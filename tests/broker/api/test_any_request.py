@@ -127,8 +127,8 @@ BODIES: dict[str, dict[str, Any]] = {
         "confirm_within": 0.0, "reason": "r", "justification": "j",
     },
     "/v1/undeployments": {
-        "changes": [], "domain": "prod", "last": 1, "to": 1.0, "hosts": ["web1"], "test": True, "seconds": 5.0,
-        "reason": "r", "justification": "j",
+        "changes": [], "domain": "prod", "last": 1, "to": 1.0, "hosts": ["web1"], "redeploy": False, "test": True,
+        "seconds": 5.0, "reason": "r", "justification": "j",
     },
     "/v1/changes/prod-2/approve": {"digest": "d", "seconds": 5.0},
 }  # fmt: skip

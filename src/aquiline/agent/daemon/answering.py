@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from aquiline import __version__
-from aquiline.agent.daemon.fetching import parsed
+from aquiline.agent.daemon.fetching import fetched, parsed
 from aquiline.agent.daemon.jobs import Outcome
 from aquiline.agent.daemon.link import BrokerAway, Link
 from aquiline.agent.daemon.memory import write_durably
@@ -116,6 +116,7 @@ class OrderWork:
 
     def _undone(self, profile: Profile | None) -> Letter:
         order = self._order
+        reverted = fetched(self._link, order.reverted, self._name) if order.again and order.reverted else None
         with self._session.reading() as journal:
             move = next_move(
                 standpoint(journal), Target(generation=0, profile=order.profile, change_ids=order.change_ids)
@@ -132,29 +133,38 @@ class OrderWork:
             facts = facts_with_runs(
                 facts_of_undo(self._session, journal, move.runs, self._name), move.runs, [found.plan]
             )
-            following = self._following(journal, found, profile, move)
+            following = self._following(journal, found, move, profile, reverted)
             report = self._report()
             if found.conflicts:
                 report = failed_report(report, conflict_error(found))
             foreseen = Foreseen(following.plans, facts, (*_stays(found), *following.notes))
             return letter_of_plans(self._session, journal, report, foreseen)
 
-    def _following(self, journal: Journal, found: UndoPlan, profile: Profile | None, move: TakeBack) -> _Following:
-        """Plan what comes after the undo, on the host as the undo would leave it."""
+    def _following(
+        self, journal: Journal, found: UndoPlan, move: TakeBack, profile: Profile | None, reverted: Profile | None
+    ) -> _Following:
+        """Plan what comes after the undo, on the host as the undo would leave it.
+
+        That is what proves that undo and revert agree, what is brought again by re-planning, and what is laid again.
+        """
         if profile is None or found.conflicts:
             return _Following((found.plan,), ())
+        again = self._order.again
         try:
             second = self._second_plan(journal, found, profile)
+            proof = second if not again else self._second_plan(journal, found, reverted) if reverted else None
         except AquilineError as error:
             why = f"what comes after the undo cannot be foreseen: {error.message}"
             return _Following((_less_covered(found.plan, why),), (why,))
+        lays = (f"lays again: {', '.join(again)}",) if again else ()
         if move.by_replanning:
-            return _Following((found.plan, second), (f"by re-planning: {', '.join(move.by_replanning)}",))
-        if is_empty(second):
-            return _Following((found.plan,), ("undo and revert agree",))
-        count = len(second.steps)
-        steps = f"{count} {'step' if count == 1 else 'steps'}" if count else "what cannot be foreseen"
-        return _Following((found.plan,), (f"undo and revert would differ by {steps}: the host would be held",))
+            return _Following((found.plan, second), (f"by re-planning: {', '.join(move.by_replanning)}", *lays))
+        if proof is not None and not is_empty(proof):
+            count = len(proof.steps)
+            steps = f"{count} {'step' if count == 1 else 'steps'}" if count else "what cannot be foreseen"
+            return _Following((found.plan,), (f"undo and revert would differ by {steps}: the host would be held",))
+        agree = ("undo and revert agree",) if proof is not None else ()
+        return _Following((found.plan, second) if again else (found.plan,), (*agree, *lays))
 
     def _second_plan(self, journal: Journal, found: UndoPlan, profile: Profile) -> Plan:
         assert found.after is not None  # a plan that was just made

@@ -104,6 +104,8 @@ class UndeployWish(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds since the epoch.
     to: float | None = None
     hosts: tuple[str, ...] = ()
+    #: Take later changes back too, and lay them again.
+    redeploy: bool = False
     test: bool = False
     seconds: float = laying.TEST_DEADLINE
     reason: str = ""
@@ -313,14 +315,21 @@ class People(Controller):
         with broker.store.transaction() as tx:
             if data.changes:
                 names = list(data.changes)
+            elif data.redeploy:
+                raise UsageError("the last changes have no later ones to lay again: name the change to take back")
             elif data.domain and (data.last or data.to is not None):
                 names = taking_back.last_changes(tx, data.domain, last=data.last, since=data.to)
             else:
                 raise UsageError("name changes, or a domain and how many or since when")
             changes = [change_of(tx, name) for name in names]
         if len(changes) == 1 and changes[0].kind == "move" and not data.test:
+            if data.redeploy:
+                raise UsageError("a move stands in nobody's way: it is taken back without --redeploy")
             return members.undo_move(broker, changes[0], asker)
-        return taking_back.undeploy(broker, names, asker, hosts=data.hosts, is_test=data.test, seconds=data.seconds)
+        return taking_back.undeploy(
+            broker, names, asker,
+            hosts=data.hosts, is_test=data.test, seconds=data.seconds, redeploy=data.redeploy,
+        )  # fmt: skip
 
     @post("/verifications", guards=[author], sync_to_thread=True)
     def verify(self, request: BrokerRequest, state: State, data: VerifyWish) -> Change:

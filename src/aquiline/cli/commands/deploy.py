@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aquiline.cli.command import Command, Example, Invocation
@@ -103,6 +103,7 @@ def _undeploy_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", action="append", default=[], metavar="HOST", help="only on this host, which is held; may be repeated"
     )
+    parser.add_argument("--redeploy", action="store_true", help="take later changes back too, and lay them again")
     parser.add_argument("--test", action="store_true", help="only ask every host what undoing would do")
     add_following(parser)
     add_broker_options(parser)
@@ -114,7 +115,8 @@ def _undeploy(invocation: Invocation) -> int:
     broker = client(invocation)
     body = {
         "changes": arguments.changes, "domain": arguments.domain, "last": arguments.last,
-        "to": arguments.to.timestamp() if arguments.to else None, "hosts": arguments.host, "test": arguments.test,
+        "to": arguments.to.timestamp() if arguments.to else None, "hosts": arguments.host,
+        "redeploy": arguments.redeploy, "test": arguments.test,
         "seconds": patience(arguments), "reason": arguments.reason, "justification": arguments.justification,
     }  # fmt: skip
     return follow(invocation, broker, broker.ask("POST", "/v1/undeployments", body))
@@ -122,6 +124,17 @@ def _undeploy(invocation: Invocation) -> int:
 
 def _refuse_unfit_undeploy(arguments: argparse.Namespace) -> None:
     """Refuse options that would be passed over, and a command line that does not say what is to be taken back."""
+    if arguments.redeploy:
+        refuse_unfit(
+            {"--last": arguments.last, "--to": arguments.to},
+            because="after the last changes there are none to lay again",
+            hint="name the change that is to go from below others",
+        )
+        refuse_unfit(
+            {"--host": arguments.host},
+            because="what is laid again is laid on the whole domain",
+            hint="name the change that is to go, and no host",
+        )
     if arguments.changes:
         refuse_unfit(
             {"--domain": arguments.domain, "--last": arguments.last, "--to": arguments.to},
@@ -137,10 +150,21 @@ def _refuse_unfit_undeploy(arguments: argparse.Namespace) -> None:
 def follow(invocation: Invocation, broker: FleetClient, change: Mapping[str, Any], *, exit_code: bool = False) -> int:
     """Say the change's ID at once, wait for the hosts, and report; with `exit_code` drift is an exit status."""
     terminal, name = invocation.terminal, change["id"]
+    laid = change.get("lays", ())
     terminal.say(f"change {name}")
+    for new, old in zip(laid, change["relays"] if laid else (), strict=True):
+        terminal.say(f"change {new} lays {old} again: `aquiline report {new}`")
     if not invocation.arguments.no_wait:
-        wait(invocation, broker, name, patience(invocation.arguments))
-    return report(invocation, broker, name, invocation.arguments.show, exit_code=exit_code)
+        for each in (name, *laid):
+            wait(invocation, broker, each, patience(invocation.arguments))
+    status = report(invocation, broker, name, invocation.arguments.show, exit_code=exit_code)
+    return status or _status(broker, laid)
+
+
+def _status(broker: FleetClient, names: Sequence[str]) -> int:
+    """Return the exit status that the hosts of these changes deserve."""
+    found = (broker.ask("GET", f"/v1/changes/{segment(name)}/report") for name in names)
+    return _FAILED if any(one["failed"] for one in found) else 0
 
 
 def wait(invocation: Invocation, broker: FleetClient, name: str, seconds: float) -> None:
@@ -219,13 +243,17 @@ COMMANDS = (
         explanation="""
             Every host takes its own run back by the undo that it recorded, then compares what is left with what the
             reverted branch compiles to. A host that is off does it when it returns. Later changes are listed and block.
+            With --redeploy they are taken back too and laid again, each as a change of its own, all or nothing: where
+            one of them conflicts without what is taken back, or a host does not compile, nothing moves. That goes with
+            neither --last, --to nor --host.
         """,
         examples=(
             Example("aquiline undeploy prod-17 --test", "what would undoing do, on every host?"),
             Example("aquiline undeploy prod-17", "take it back"),
             Example("aquiline undeploy --domain prod --last 3", "take the last three back"),
+            Example("aquiline undeploy prod-17 --redeploy", "take it back from below what came after it"),
         ),
-        statuses=(15, 21),
+        statuses=(12, 14, 15, 21),
         add_arguments=_undeploy_arguments,
         run=_undeploy,
     ),
