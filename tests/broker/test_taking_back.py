@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from aquiline.broker import closing, laying, members, targets
+from aquiline.broker import closing, laying, members, reporting, targets
 from aquiline.broker.broker import NotFound, Refused
+from aquiline.broker.rendering import render_report
 from aquiline.broker.taking_back import last_changes
 from aquiline.errors import UsageError
-from aquiline.protocol.messages import Live
+from aquiline.protocol.messages import Enrol, Live
 from tests.broker.small import ALICE, BOB, Fleet
 
 # ---- what was undeployed, laid again ---------------------------------------------------------------------------------
@@ -99,15 +100,83 @@ def test_each_host_is_told_what_is_right_for_it(fleet: Fleet) -> None:
     fleet.visit()
 
     assert {
-        "web1": "done", "db1": "done", "web2": "never-had", "held": "held-out", "moved": "left", "new": "done",
+        "web1": "done", "db1": "done", "web2": "never-had", "held": "held-out", "moved": "left", "new": "reinstalled",
     } == fleet.states(change)  # fmt: skip
     assert "asked" not in fleet.states(test).values()
     assert [{}, {}, {"motd": "1", "ntp": "2"}, {"motd": "1"}, {}] == [
         fleet.tree(name) for name in ("web1", "db1", "held", "moved", "new")
     ]
+    shown = reporting.report(fleet.broker, change.id)
+    assert [("installed anew since", "new"), ("left: it is in qa by now", "moved"), ("never had it", "web2")] == [
+        (one.what, one.hosts) for one in shown.passed_by
+    ]
+    assert ["held"] == [one.hosts for one in shown.silent]
+    assert "  passed by: installed anew since  x1  new\n" in render_report(shown)
+    assert {"done": 2, "held-out": 1, "left": 1, "never-had": 1, "reinstalled": 1} == shown.totals
     members.release(fleet.broker, "held", BOB)
     fleet.visit()
     assert {} == fleet.tree("held")
+
+
+def reinstall(fleet: Fleet, name: str) -> None:
+    """Install a host anew, below the same name and machine."""
+    host = fleet.hosts[name]
+    number = int(host.journal.split("-")[1]) + 1
+    host.journal, host.live, host.runs, host.tree, host.generation = f"journal-{number}", Live(), [], {}, 0
+    members.revoke_host(fleet.broker, name, ALICE)
+    token = members.add_join_token(fleet.broker, ALICE, count=1, seconds=60.0, pattern=name)
+    wish = Enrol(join_token=token, name=name, machine_id=f"{number:032x}", journal=host.journal, tool="test")
+    members.enrol(fleet.broker, wish)
+
+
+def test_installed_anew_since_it_had_the_change(fleet: Fleet) -> None:
+    """A host that lost its journal since has nothing to take back: said so, for good, and it never gets the change."""
+    change = fleet.deploy({"common/motd": "x"})
+    fleet.visit()
+    reinstall(fleet, "web1")
+
+    test = fleet.undeploy(change, is_test=True)
+    undeploy = fleet.undeploy(change)
+    assert ("reinstalled", "reinstalled") == (fleet.states(test)["web1"], fleet.states(undeploy)["web1"])
+    fleet.visit()
+
+    assert {"web1": "reinstalled", "web2": "done", "db1": "done"} == fleet.states(undeploy)
+    assert "closed" == fleet.change(undeploy).state
+    assert {} == fleet.tree("web1")
+    assert fleet.target("web1").change_ids == fleet.hosts["web1"].live.change_ids
+    again = fleet.deploy({"common/ntp": "y"})
+    fleet.visit()
+    assert "done" == fleet.meaning(again, "web1").state
+
+
+def test_installed_anew_and_brought_again(fleet: Fleet) -> None:
+    """A host that has the change again since it was installed anew takes it back like any other."""
+    change = fleet.deploy({"common/motd": "x"})
+    fleet.visit()
+    reinstall(fleet, "web1")
+    fleet.visit()
+    assert {"motd": "x"} == fleet.tree("web1")
+
+    undeploy = fleet.undeploy(change)
+    fleet.visit()
+
+    assert {"done"} == set(fleet.states(undeploy).values())
+    assert {} == fleet.tree("web1")
+    assert () == reporting.report(fleet.broker, undeploy.id).passed_by
+
+
+def test_installed_anew_before_it_was_laid_again(fleet: Fleet) -> None:
+    """A host that lost its journal takes nothing back, and gets what is laid again like any other."""
+    first = fleet.deploy({"common/a": "a"})
+    fleet.deploy({"common/b": "b"})
+    fleet.visit()
+    reinstall(fleet, "web1")
+
+    undeploy = fleet.undeploy(first, redeploy=True)
+    fleet.visit()
+
+    assert ("reinstalled", "done") == (fleet.states(undeploy)["web1"], fleet.states(undeploy.lays[0])["web1"])
+    assert {"b": "b"} == fleet.tree("web1") == fleet.tree("web2")
 
 
 def test_a_host_that_was_held_out_does_not_get_what_is_gone(fleet: Fleet) -> None:

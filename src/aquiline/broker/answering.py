@@ -181,7 +181,9 @@ def installed_anew(broker: Broker, tx: Transaction, host: Host, journal: str) ->
     for record in tx.changes_of_host(host.name):
         if record.state == "asked" and record.generation:
             tx.put_change_host(msgspec.structs.replace(record, state="reinstalled"))
-    return msgspec.structs.replace(host, journal=journal, sequence=0, live=Live(), generation=0)
+    target = tx.target(host.name)
+    lost = target.change_ids if target is not None else ()
+    return msgspec.structs.replace(host, journal=journal, sequence=0, live=Live(), generation=0, lost=lost)
 
 
 def _settle(broker: Broker, tx: Transaction, host: Host, target: HostTarget) -> None:
@@ -195,8 +197,17 @@ def _arrived(tx: Reading, host: Host, target: HostTarget) -> list[ChangeHost]:
     at = [one.generation for one in (*target.way, target) if host.live == Live(one.profile, one.change_ids)]
     if not at:
         return []
-    waiting = tx.changes_of_host(host.name, states=("asked", "failed", "reinstalled"))
-    return [record for record in waiting if 0 < record.generation <= max(at)]
+    return [
+        record
+        for record in tx.changes_of_host(host.name, states=("asked", "failed", "reinstalled"))
+        if 0 < record.generation <= max(at) and not (record.state == "reinstalled" and _takes_back(tx, record.change))
+    ]
+
+
+def _takes_back(tx: Reading, change_id: str) -> bool:
+    """Return whether a change is an undeploy: what was installed anew has brought it about without taking a step."""
+    change = tx.change(change_id)
+    return change is not None and change.kind == "undeploy"
 
 
 def profile(broker: Broker, host: Host, digest: str) -> bytes:

@@ -23,6 +23,8 @@ from aquiline.broker.records import Change, ChangeHost, Host, LateAnswer
 from aquiline.broker.store import Reading, Transaction
 from aquiline.changes.canonical import pack
 
+#: What is said of hosts for which there is nothing in a change, whatever else is known of them.
+_PLAINLY: dict[str, str] = {"never-had": "never had it", "reinstalled": "installed anew since"}
 #: Changes of the fleet among which those are looked for whose time is up.
 _LATELY = 100
 
@@ -122,6 +124,8 @@ def keep_late(tx: Transaction, change: Change, host: str, answer: LateAnswer) ->
 
 def why_silent(record: ChangeHost, host: Host | None) -> str:
     """Return why a host has nothing to say of a change."""
+    if record.state in _PLAINLY:
+        return _PLAINLY[record.state]
     if record.state != "asked":
         return f"{record.state}: {record.because}" if record.because else record.state
     if record.because:

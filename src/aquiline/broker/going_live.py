@@ -174,12 +174,13 @@ def retract(tx: Transaction, change: Change) -> Change:
     for record in tx.change_hosts(change.id):
         host = tx.host(record.host)
         if host is None or host.branch != change.domain:
-            if record.state != "never-had":
-                tx.put_change_host(msgspec.structs.replace(record, state="left"))
+            if record.state not in ("never-had", "left"):
+                because = f"it is in {host.branch} by now" if host is not None else "it was removed"
+                tx.put_change_host(msgspec.structs.replace(record, state="left", because=because))
             continue
         if everywhere:
             host = msgspec.structs.replace(host, compiled="" if record.is_archived else record.after)
-        if record.state == "asked":
+        if record.state in ("asked", "reinstalled"):
             target = tx.target(host.name) or targets.first_target(host.name)
             following = targets.without_changes(target, change, change.undoes, record.after)
             tx.put_target(following)

@@ -54,6 +54,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     enrolled: float = 0.0
     #: Identity of its journal, as it last said.
     journal: str = ""
+    #: The changes that it had been told of when it was last installed anew: gone with its journal, unless `live` since.
+    lost: tuple[str, ...] = ()
     #: SHA-256 of the profile that its branch last compiled to; empty where it never did.
     compiled: str = ""
     #: Why it is kept as it is; empty where it is not.
@@ -156,7 +158,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 #: ``asked``: an order or target waits for it; ``answered``; ``unchanged``: its profile is the same; ``failed``: it
 #: could not, or did not; ``done``: it is what it should be; ``held-out``: not told, by `because`; ``never-had``: there
-#: was nothing to take back; ``left``: it is in another domain by now; ``reinstalled``: its journal is another one;
+#: was nothing to take back; ``left``: it is in another domain by now; ``reinstalled``: its journal is another one since
+#: it was told, or since it had what is taken back, so that an undeploy finds nothing there;
 #: ``clean``, ``drifted``: what a verification found.
 ChangeHostState = Literal[
     "asked", "answered", "unchanged", "failed", "done", "held-out", "never-had", "left", "reinstalled", "not-compiled",

@@ -64,11 +64,12 @@ def _surprises(report: FleetReport) -> Iterator[str]:
     yield from _lines("corrects drift", report.corrective)
     yield from _lines("drifted", report.drift)
     yield from _lines("silent", report.silent)
+    yield from _lines("passed by", report.passed_by, sign=" ")
 
 
-def _lines(word: str, counts: Sequence[Count]) -> Iterator[str]:
+def _lines(word: str, counts: Sequence[Count], *, sign: str = "!") -> Iterator[str]:
     for one in counts:
-        yield f"! {word}: {visible(one.what)}  x{one.count}  {_hosts(one.hosts)}"
+        yield f"{sign} {word}: {visible(one.what)}  x{one.count}  {_hosts(one.hosts)}"
 
 
 def _hosts(names: str) -> str:

@@ -31,6 +31,9 @@ from aquiline.changes.canonical import pack
 from aquiline.protocol.changesets import ChangeSet, ChangeSetStep, DriftedObject
 from aquiline.protocol.messages import decode_message
 
+_SILENT = ("asked", "held-out", "not-compiled")
+_PASSED_BY = ("never-had", "left", "reinstalled")
+
 
 class Group(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Hosts to which the same is done, and for which it went the same."""
@@ -97,6 +100,8 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     totals: dict[str, int]
     #: Those who have not answered, were held out or could not compile, by reason.
     silent: tuple[Count, ...]
+    #: Those whom it passes by: they never had what is taken back, were installed anew since, or left the domain (D18).
+    passed_by: tuple[Count, ...]
     failed: tuple[Count, ...]
     irreversible: tuple[Count, ...]
     disturbs: tuple[Count, ...]
@@ -155,14 +160,8 @@ def report_of(
         author=change.author, reason=change.reason, undoes=change.undoes, relays=change.relays,
         fleet=len(records),
         totals=dict(sorted(Counter(record.state for record in records).items())),
-        silent=_counts(
-            (
-                (without_its_own(why_silent(one, hosts.get(one.host)), one.host), [one.host])
-                for one in records
-                if _is_silent(one)
-            ),
-            fold,
-        ),
+        silent=_counts(_whys((one for one in records if one.state in _SILENT), hosts), fold),
+        passed_by=_counts(_whys((one for one in records if one.state in _PASSED_BY), hosts), fold),
         failed=_counts(
             (
                 (without_its_own(one.because, one.host) or f"exit status {one.exit_status}", [one.host])
@@ -196,14 +195,16 @@ def _digest(found: FleetReport) -> str:
     return hashlib.sha256(b"aquiline fleet report 1\n" + pack(said)).hexdigest()
 
 
+def _whys(records: Iterable[ChangeHost], hosts: Mapping[str, Host]) -> Iterator[tuple[str, list[str]]]:
+    """Return why hosts have nothing to say, each with its host; without what is a host's own."""
+    for one in records:
+        yield without_its_own(why_silent(one, hosts.get(one.host)), one.host), [one.host]
+
+
 def _differs(record: ChangeHost) -> bool:
     if record.actual and record.planned and record.actual != record.planned:
         return True
     return bool(record.predicted and record.planned and record.predicted != record.planned)
-
-
-def _is_silent(record: ChangeHost) -> bool:
-    return record.state in ("asked", "held-out", "not-compiled", "left", "reinstalled")
 
 
 def _seen(records: Iterable[ChangeHost], bodies: Mapping[str, ChangeSet]) -> list[tuple[list[str], ChangeSet]]:

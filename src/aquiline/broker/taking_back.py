@@ -216,6 +216,8 @@ def _meaning(
             return msgspec.structs.replace(record, state="not-compiled")
     if host.held_by in TOLD_NOTHING and change.kind == "undeploy":
         return msgspec.structs.replace(record, state="held-out", because=f"held: {host.held}")
+    if set(has).issubset(host.lost) and not set(has).intersection(host.live.change_ids):
+        return msgspec.structs.replace(record, state="reinstalled")
     return record
 
 
