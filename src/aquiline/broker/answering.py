@@ -103,7 +103,10 @@ def _answer_in(broker: Broker, tx: Reading, name: str, poll: Poll) -> PollAnswer
         target = targets.told(target, poll.generation)
     orders = tx.orders_for(name, broker.now())
     wants_schemas = bool(poll.schemas) and not tx.has_content("schemas", [poll.schemas])
-    at_work = bool(orders) or (target is not None and target.generation > poll.generation)
+    work = [one.change for one in orders]
+    if target is not None and target.generation > poll.generation:
+        work.append(target.change)
+    slot = broker.slots.of(tx, work, name, broker.now())
     return PollAnswer(
         target=None if target is None else _message(target),
         orders=tuple(
@@ -114,7 +117,8 @@ def _answer_in(broker: Broker, tx: Reading, name: str, poll: Poll) -> PollAnswer
             )
             for one in orders
         ),
-        pace=PACE_AT_WORK if at_work else PACE_WAITING if poll.wait else PACE,
+        pace=PACE_AT_WORK + slot if work else PACE_WAITING if poll.wait else PACE,
+        report_after=slot,
         wants_schemas=wants_schemas,
     )  # fmt: skip
 

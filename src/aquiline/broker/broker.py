@@ -16,6 +16,7 @@ from aquiline.broker.compiling import Checked, Compiled, CompileFailed, Compiler
 from aquiline.broker.records import AuditEntry, Branch, Change, Host, Lease
 from aquiline.broker.repository import Repository
 from aquiline.broker.scratch import scratch_folder
+from aquiline.broker.slots import REPORTS_PER_SECOND, Slots
 from aquiline.broker.store import Reading, Store, Transaction
 from aquiline.changes.canonical import decode, encode
 from aquiline.errors import AquilineError, HostFrozen
@@ -67,6 +68,7 @@ class Broker:
         now: Callable[[], float] = time.time,
         name: str = "broker",
         host_budget: int = HOST_BUDGET,
+        reports_per_second: int = REPORTS_PER_SECOND,
     ) -> None:
         self.store = store
         self.repository = repository
@@ -74,6 +76,8 @@ class Broker:
         self.name = name
         #: Bytes that are kept of one host in a day, at most.
         self.host_budget = host_budget
+        #: When hosts that finish together may report.
+        self.slots = Slots(reports_per_second)
         self._compiler = compiler
         self.bell = Bell()
         #: By digest, ready to check with.

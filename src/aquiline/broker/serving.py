@@ -37,6 +37,7 @@ from aquiline.broker.going_live import settle
 from aquiline.broker.repository import Repository
 from aquiline.broker.restoring import remember
 from aquiline.broker.scratch import sweep
+from aquiline.broker.slots import REPORTS_PER_SECOND
 from aquiline.broker.sqlstore import SqlStore
 from aquiline.errors import AquilineError
 
@@ -63,8 +64,9 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def open_broker(
-    data: Path, *, database: str = "", compiler: Compiler | None = None, host_budget: int = HOST_BUDGET
-) -> Broker:
+    data: Path, *, database: str = "", compiler: Compiler | None = None, host_budget: int = HOST_BUDGET,
+    reports_per_second: int = REPORTS_PER_SECOND,
+) -> Broker:  # fmt: skip
     """Return the broker that lives in `data`; made there where there is none yet. `host_budget`: bytes a day."""
     _private_folder(data)
     for name in sweep():
@@ -75,6 +77,7 @@ def open_broker(
     broker = Broker(
         store, repository, compiler or Layers(),
         name=f"{socket.gethostname()}:{os.getpid()}", host_budget=host_budget,
+        reports_per_second=reports_per_second,
     )  # fmt: skip
     remember(broker)
     settle(broker)

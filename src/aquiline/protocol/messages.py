@@ -121,7 +121,8 @@ class PollAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     orders: tuple[Order, ...] = ()
     #: Seconds until the agent should poll again; it adds a splay of its own.
     pace: float
-    #: Seconds until it may send its reports: the slot it was granted.
+    #: Seconds for which it keeps what it has to report, from this answer, and from the end of the work that it brings:
+    #: the slot it was granted.
     report_after: float = 0.0
     #: The broker does not know the schemas that the poll named, and wants them.
     wants_schemas: bool = False

@@ -10,7 +10,9 @@ Theory of operation
    Whatever else an answer brings twice, late or in another order is the same as if it had come once.
 4. The pace is the broker's. A host adds a splay that is a function of its name, so that hosts which were told the same
    do not come all at once, and equal events give equal effects. A broker that is away is asked less and less often.
-5. Reports go up one by one, the oldest first, not before the slot that the broker granted; one that the broker refuses
+5. Reports go up one by one, the oldest first, not before the slot that the broker granted, which is counted from its
+   answer and again from the end of work: hosts that finish together do not come together, neither with their reports
+   nor with the poll that says that they have arrived. One that the broker refuses
    holds up no other, and is offered once more to a broker that comes back. A body goes up only where the broker asks
    for it. A report is let go of when all of it is there.
 """
@@ -217,6 +219,8 @@ class Machine:
         #: Bodies of the report under way that have still to go up.
         self._bodies: dict[str, None] = {}
         self._report_at = 0.0
+        #: Seconds that the broker granted last.
+        self._slot = 0.0
         self._report_failures = 0
 
     @property
@@ -294,8 +298,9 @@ class Machine:
         self._poll_at = now + pace * (1 + _SPREAD * self._splay)
         if self._is_hinted:
             self._follow_hint(now)
+        self._slot = min(max(answer.report_after, 0.0), self._pacing.most)
         if not self._to_send():
-            self._report_at = now + max(answer.report_after, 0.0)
+            self._report_at = now + self._slot
         if answer.target is not None and self._is_newest(answer.target):
             self._target = answer.target
             self._wants_target = _name(answer.target) != self._tried and self._work != Reach(answer.target)
@@ -335,7 +340,8 @@ class Machine:
             case _:
                 assert_never(job)
         if outcome is not None and outcome.is_final:
-            self._poll_at = min(self._poll_at, now)
+            self._report_at = max(self._report_at, now + self._slot)
+            self._poll_at = min(self._poll_at, now + self._slot)
 
     def _list(self, reports: tuple[str, ...]) -> None:
         self._reports = {report: None for report in reports if report not in self._gone}

@@ -38,6 +38,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host-budget", type=positive, default=64, metavar="MIB",
         help="keep no more than so many MiB a day of what one host sends (default 64)",
     )  # fmt: skip
+    parser.add_argument(
+        "--reports-per-second", type=positive, default=100, metavar="N",
+        help="let no more than N hosts that finish together report in a second (default 100)",
+    )  # fmt: skip
     parser.add_argument("--certificate", metavar="FILE", help="its certificate, in PEM (default: one made in DIR)")
     parser.add_argument("--key", metavar="FILE", help="the certificate's key, in PEM")
     parser.add_argument(
@@ -69,7 +73,11 @@ def _run(invocation: Invocation) -> int:
             {"--name": arguments.name}, because="it is for a certificate that is made here", hint="leave it out"
         )
     broker = serving.open_broker(
-        data, database=arguments.database, compiler=_compiler(arguments), host_budget=arguments.host_budget << 20
+        data,
+        database=arguments.database,
+        compiler=_compiler(arguments),
+        host_budget=arguments.host_budget << 20,
+        reports_per_second=arguments.reports_per_second,
     )
     if arguments.plain_http:
         listening = serving.Listening(address=address, port=number)
