@@ -1,5 +1,7 @@
 """What a plan foresees of units, and in which order it tells the service manager."""
 
+from typing import Any
+
 import pytest
 
 from aquiline.changes.kinds import Inline, ReactDaemonReload, ReactUnit, SetPackages, SetUnit, WriteFile
@@ -146,6 +148,82 @@ def test_later_steps_see_what_stopped_along() -> None:
     steps = planned(SimulatedHost(units=units), *changes).steps
 
     assert ["stop a.service, which stops b.service too", "start b.service"] == [step.description for step in steps]
+
+
+def unit(active: str, **more: Any) -> UnitState:
+    return UnitState(exists=True, enabled="disabled", active=active, **more)
+
+
+def test_what_starts_along_is_foreseen() -> None:
+    """What a unit needs and wants starts with it, and what these need; what is against it stops, and what needs that.
+
+    Nothing is listed that runs already, cannot start, is not there, or is no process.
+    """
+    units = {
+        "a.service": unit("inactive", starts=("b.service", "on.service", "none.service", "x.target")),
+        "b.service": unit("failed", starts=("c.service", "once.service", "unmet.service"), conflicts=("old.service",)),
+        "c.service": OFF,
+        "on.service": unit("active", starts=("not-looked-at.service",)),
+        "not-looked-at.service": OFF,
+        "once.service": unit("inactive", runs_once=True, starts=("d.service",)),
+        "d.service": OFF,
+        "unmet.service": unit("inactive", unmet=True),
+        "x.target": unit("inactive", starts=("e.service",)),
+        "e.service": OFF,
+        "old.service": unit("active", stops=("with-old.service",)),
+        "with-old.service": unit("active"),
+    }
+    host = SimulatedHost(units=units)
+
+    (step,) = planned(host, SetUnit(unit="a.service", active=True)).steps
+
+    assert (
+        "start a.service, which starts b.service, c.service, d.service, e.service"
+        " and stops old.service, with-old.service too"
+    ) == step.description
+    assert (
+        "stop a.service, then stop b.service, c.service, d.service, e.service, then start old.service, with-old.service"
+    ) == step.undo.description
+
+
+def test_what_others_need_by_now_is_left_running() -> None:
+    """Undo of a start does not stop what came along where something else that runs needs it by now."""
+    units = {
+        "a.service": unit("active"),
+        "mine.service": unit("active", stops=("a.service",)),
+        "shared.service": unit("active", stops=("a.service", "other.service")),
+        "other.service": unit("active"),
+    }
+    back = SetUnit(unit="a.service", active=False, stops_too=("mine.service", "shared.service"))
+
+    (step,) = planned(SimulatedHost(units=units), back).steps
+
+    assert ["unit:a.service", "unit:mine.service"] == [at.path for at in step.after]
+
+
+def test_files_and_links_of_the_same_plan_say_what_starts_and_stops_along() -> None:
+    """A drop-in binds a unit to another, a new unit needs one, a link makes one wanted: the steps after that know."""
+    units = {name: unit("active") for name in ("a.service", "part.service", "old.service")}
+    units |= {"db.service": OFF, "wanted.service": OFF}
+    new = b"[Unit]\nRequires=db.service\nConflicts=old.service\n[Service]\nExecStart=/bin/new\n"
+
+    steps = planned(
+        SimulatedHost(units=units),
+        unit_file("part.service.d/x.conf", b"[Unit]\nPartOf=a.service\n"),
+        unit_file("new.service", new),
+        unit_file("wanted.service", b"[Service]\n[Install]\nWantedBy=new.service\n"),
+        SetUnit(unit="wanted.service", enabled="enabled"),
+        SetUnit(unit="a.service", active=False),
+        SetUnit(unit="new.service", active=True),
+        SetUnit(unit="part.service", active=True),
+    ).steps
+
+    assert [
+        "enable wanted.service",
+        "stop a.service, which stops part.service too",
+        "start new.service, which starts db.service, wanted.service and stops old.service too",
+        "start part.service",
+    ] == [step.description for step in steps if isinstance(step.change, SetUnit)]
 
 
 def test_units_of_packages_that_nobody_can_list_are_waited_for() -> None:

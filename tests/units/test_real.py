@@ -248,6 +248,42 @@ def test_what_stops_along_is_started_again(by_script: bool, ours: Ours) -> None:
     assert [] == ours.differences(before)
 
 
+@pytest.mark.parametrize("by_script", [False, True], ids=["undo", "script"])
+def test_what_starts_along_is_stopped_again(by_script: bool, ours: Ours) -> None:
+    """What a unit needs starts with it and what it is against stops, as the plan says; undo brings all that back."""
+    write_units(
+        ours,
+        {
+            "db.service": f"[Unit]\nWants=deep.service\n{SLEEPS}",
+            "deep.service": SLEEPS,
+            "dies.service": "[Service]\nExecStart=/bin/false\n",
+            "old.service": SLEEPS,
+            "with-old.service": f"[Unit]\nRequires=old.service\nAfter=old.service\n{SLEEPS}",
+        },
+    )
+    ours.systemctl("enable", "--now", "old", "with-old")
+    before = ours.host.snapshot()
+    needs = {"Requires": ["db.service"], "Wants": ["dies.service", "none.service"], "Conflicts": ["old.service"]}
+    config = {"unit": needs, "service": {"ExecStart": "/bin/sleep 1000"}, **INSTALL}
+    ours.wants({"web": {"file": {"config": config, "replace": True}}})
+    said = json.loads(ours.run("plan", "--json", "/root/profile.json"))["steps"][-1]["description"]
+
+    ours.apply()
+
+    assert said == (
+        "enable and start web.service, which starts db.service, deep.service, dies.service"
+        " and stops old.service, with-old.service too"
+    )
+    names = ("db", "deep", "dies", "old", "with-old")
+    expected = ["active", "active", "failed", "inactive", "inactive"]
+    assert expected == [ours.systemctl("is-active", name) for name in names]
+    if by_script:
+        ours.host.run(["sh", "-c", "sh /var/lib/aquiline/undo/*.sh"])
+    else:
+        ours.run("undo")
+    assert [] == ours.differences(before)
+
+
 def test_a_unit_is_reloaded_both_ways(ours: Ours) -> None:
     """A daemon hears of its new file by a reload, and of the old one by another; it is never ended."""
     reload = "ExecReload=/bin/sh -c 'cat /etc/told.json >> /run/told; echo >> /run/told'"

@@ -82,7 +82,8 @@ def describe(change: Change, before: Object | None = None) -> str:
         case Restore():
             return _restore(change, before)
         case SetUnit():
-            along = f", then start {', '.join(map(visible, change.along))}" if change.along else ""
+            then = (("stop", change.stops_too), ("start", (*change.along, *change.starts_again)))
+            along = "".join(f", then {verb} {', '.join(map(visible, units))}" for verb, units in then if units)
             return f"{_unit_verbs(change)} {visible(change.unit)}{along}"
         case SetPackages():
             return _packages(change)
@@ -106,9 +107,8 @@ def describe_step(change: Change, before: Sequence[At], after: Sequence[At]) -> 
     """Return what a step does, in one line: `change` on a host where `before` is replaced by `after`."""
     if isinstance(change, SetPackages):
         return describe_packages(before, after)
-    if isinstance(change, SetUnit) and len(after) > 1 and not change.along:
-        along = ", ".join(visible(at.path.removeprefix("unit:")) for at in after[1:])
-        return f"{describe(change)}, which stops {along} too"
+    if isinstance(change, SetUnit):
+        return f"{describe(change)}{_by_itself(change, after[1:])}"
     return describe(change, before[0].object if before else None)
 
 
@@ -272,6 +272,18 @@ def _unit_verbs(change: SetUnit) -> str:
     if change.active is not None:
         verbs.append("start" if change.active else "stop")
     return " and ".join(verbs) or "leave as it is"
+
+
+def _by_itself(change: SetUnit, along: Sequence[At]) -> str:
+    """Return in words what the service manager starts and stops along with a unit by itself."""
+    told = {*change.along, *change.stops_too, *change.starts_again}
+    found: dict[str, list[str]] = {"starts": [], "stops": []}
+    for at in along:
+        unit = at.path.removeprefix("unit:")
+        if isinstance(at.object, Unit) and unit not in told:
+            found["starts" if at.object.active == "active" else "stops"].append(visible(unit))
+    words = " and ".join(f"{verb} {', '.join(units)}" for verb, units in found.items() if units)
+    return f", which {words} too" if words else ""
 
 
 def _packages(change: SetPackages) -> str:

@@ -220,6 +220,10 @@ class SetUnit(Kind, frozen=True, tag="set_unit", kw_only=True):
     restores: Enablement | None = None
     #: Started after it: units that had stopped along with it, which is what undo is made of.
     along: tuple[str, ...] = ()
+    #: Stopped after it, where `active` is false and nothing else that runs needs them, and then started: units that had
+    #: started, and stopped, along with it, which is what undo is made of.
+    stops_too: tuple[str, ...] = ()
+    starts_again: tuple[str, ...] = ()
     #: That it has failed is forgotten too, where `active` is false: it had not before, which is what undo is made of.
     resets_failed: bool = False
 

@@ -494,10 +494,21 @@ def perform_unit(step: Step, host: Host) -> Performed:
 
 
 def _bring_along(step: Step, host: Host) -> None:
-    """Bring the units to their state that start or stop with the step's; the service manager need not wait for them."""
+    """Bring the units to their state that start or stop with the step's; the service manager need not wait for them.
+
+    What a start brings along is the service manager's to start: one that is only wanted may fail.
+    """
+    assert isinstance(step.change, SetUnit)
+    by_itself = []
     for at in step.after[1:]:
         assert isinstance(at.object, Unit)
-        host.units.set_active(at.path.removeprefix("unit:"), at.object.active == "active")
+        unit = at.path.removeprefix("unit:")
+        if step.change.active and unit not in step.change.along:
+            by_itself.append(unit)
+        else:
+            host.units.set_active(unit, at.object.active == "active")
+    if by_itself:
+        host.units.settle(by_itself)
 
 
 def _folders_of_links(step: Step) -> tuple[str, ...]:
@@ -575,7 +586,12 @@ def _with_observed(step: Step, performed: Performed, host: Host) -> Performed:
     if performed.error is not None:
         return performed
     observed = tuple(At(at.path, as_asked(observe(host, at.path), at.object)) for at in step.after)
-    return msgspec.structs.replace(performed, observed=observed)
+    others = "".join(
+        f"{at.path.removeprefix('unit:')} is {at.object.active}, expected {expected.object.active}\n"
+        for at, expected in zip(observed[1:], step.after[1:], strict=True)
+        if isinstance(at.object, Unit) and isinstance(expected.object, Unit) and at != expected
+    )
+    return msgspec.structs.replace(performed, observed=observed, output=others + performed.output)
 
 
 def perform_alone(step: Step, host: Host, preimages: Preimages) -> Performed:

@@ -37,7 +37,7 @@ from aquiline.changes.kinds import (
 from aquiline.changes.redact import Hidden, holds_secret, secret_contents, why_hidden
 from aquiline.changes.steps import ComponentReport, Plan, Step, Undo
 from aquiline.changes.text import TEXT_LIMIT, bytes_of, command_line, quoted, visible
-from aquiline.host.objects import ABSENT, At, Object, Record, RegularFile, sha256
+from aquiline.host.objects import ABSENT, At, Object, Record, RegularFile, Unit, sha256
 
 Contents = Callable[[str], bytes | None]
 """Content of the regular file that stands at a path before the plan, None where it cannot be had."""
@@ -219,8 +219,10 @@ def _disturbed(steps: Sequence[Step]) -> dict[str, list[str]]:
         match step.change:
             case SetUnit(active=False):
                 found["stops"][visible(step.change.unit)] = None
+                _add_along(step, found)
             case SetUnit(active=True):
                 found["starts"][visible(step.change.unit)] = None
+                _add_along(step, found)
             case ReactUnit(action="reload"):
                 found["reloads"][visible(step.change.unit)] = None
             case ReactUnit():
@@ -232,6 +234,13 @@ def _disturbed(steps: Sequence[Step]) -> dict[str, list[str]]:
             case _:
                 pass
     return {verb: list(units) for verb, units in found.items()}
+
+
+def _add_along(step: Step, found: dict[str, dict[str, None]]) -> None:
+    for at in step.after[1:]:
+        if isinstance(at.object, Unit):
+            verb = "starts" if at.object.active == "active" else "stops"
+            found[verb][visible(at.path.removeprefix("unit:"))] = None
 
 
 # ---- steps ---------------------------------------------------------------------------------------------------------

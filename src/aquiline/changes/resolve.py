@@ -413,9 +413,8 @@ def _resolve_unit(change: SetUnit, host: Reading) -> Effect | None:
         active=found.active == "active" if wanted.active != found.active or must_run else None,
     )
     limit = "it had failed, and is left stopped" if found.active == "failed" and back.active is not None else ""
-    stopped = tuple(unit for unit, was, becomes in along if (was, becomes) == ("active", "inactive"))
     resets = back.active is False and found.active == "inactive"
-    back = msgspec.structs.replace(back, along=stopped, resets_failed=resets)
+    back = msgspec.structs.replace(back, resets_failed=resets, **_back_along(change, along))
     return Effect(
         (At(name, found), *(At(unit_name(unit), Unit("", was)) for unit, was, _ in along)),
         (At(name, wanted), *(At(unit_name(unit), Unit("", becomes)) for unit, _, becomes in along)),
@@ -425,14 +424,62 @@ def _resolve_unit(change: SetUnit, host: Reading) -> Effect | None:
 
 def _along(change: SetUnit, found: Unit, wanted: Unit, host: Reading) -> list[tuple[str, str, str]]:
     """Return the units that start or stop with the one that `change` is about: name, as it is, as it becomes."""
+    if not wanted.active:
+        return []
+    becoming: dict[str, str] = {}
     if (found.active, wanted.active) == ("active", "inactive"):
-        return [(unit, "active", "inactive") for unit in _stopping_along(change.unit, host)]
-    states = host.units.states(change.along) if change.along and wanted.active else {}
-    return [(unit, state.active, "active") for unit, state in states.items()]
+        becoming |= dict.fromkeys(_stopping_along(change.unit, host), "inactive")
+    elif change.active and found.active != "active":
+        becoming |= _starting_along(change.unit, host)
+    ours = {change.unit, *change.stops_too, *becoming}
+    for unit in change.stops_too:
+        if host.units.state(unit).active != "inactive" and ours.issuperset(_stopping_along(unit, host)):
+            becoming[unit] = "inactive"
+    becoming |= dict.fromkeys((*change.along, *change.starts_again), "active")
+    states = host.units.states(becoming)
+    return [(unit, states[unit].active, becomes) for unit, becomes in becoming.items()]
+
+
+def _back_along(change: SetUnit, along: list[tuple[str, str, str]]) -> dict[str, tuple[str, ...]]:
+    """Return what of a change that takes `change` back brings back the units that start or stop along with it."""
+    stopped = tuple(unit for unit, was, becomes in along if (was, becomes) == ("active", "inactive"))
+    if not change.active:
+        return {"along": stopped}
+    by_itself = [one for one in along if one[0] not in change.along]
+    started = tuple(unit for unit, was, becomes in by_itself if was != "active" and becomes == "active")
+    return {"stops_too": started, "starts_again": stopped}
 
 
 #: What stops along with a unit and is no process: to start it again would start all that it is there for.
 _GROUPS = (".target", ".slice")
+#: What starts along with a unit, and comes and goes by itself.
+_NO_PROCESSES = (*_GROUPS, ".device", ".scope")
+
+
+def _starting_along(unit: str, host: Reading) -> dict[str, str]:
+    """Return what other units become when the service manager starts `unit`: what that needs or wants, and conflicts.
+
+    What runs already is not looked into, as the service manager does.
+    """
+    states = {unit: host.units.state(unit)}
+    waiting = dict(states)
+    while waiting:
+        wanted = {name for state in waiting.values() for name in state.starts} - states.keys()
+        found = host.units.states(sorted(wanted)) if wanted else {}
+        waiting = {name: state for name, state in found.items() if _can_start(state)}
+        states |= waiting
+    started = {name for name, state in states.items() if name != unit and not state.runs_once}
+    against = sorted({name for state in states.values() for name in state.conflicts} - states.keys())
+    running = [name for name, state in host.units.states(against).items() if state.active == "active"]
+    stopped = {other for name in running for other in (name, *_stopping_along(name, host))} - states.keys()
+    return {name: "active" for name in sorted(started) if not name.endswith(_NO_PROCESSES)} | {
+        name: "inactive" for name in sorted(stopped) if not name.endswith(_GROUPS)
+    }
+
+
+def _can_start(state: UnitState) -> bool:
+    is_off = state.active in ("inactive", "failed")
+    return state.exists and is_off and not state.unmet and not state.enabled.startswith("masked")
 
 
 def _stopping_along(unit: str, host: Reading) -> tuple[str, ...]:

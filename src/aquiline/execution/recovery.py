@@ -172,8 +172,10 @@ def _what_became_of_unit(step: Step, host: Reading) -> tuple[Verdict, str]:
     if _alike(found, before):
         if _alike(before, after):
             return "half-way", "whether it ran does not show"
+        if not _are_alike(step.before[1:], host):
+            return "half-way", "of what starts or stops with it, some has"
         return _NOT_DONE if _has_its_links(step, host) else ("half-way", "some of its links have gone, or have come")
-    if _alike(found, after) and before.enabled == after.enabled:
+    if _alike(found, after) and before.enabled == after.enabled and _are_alike(step.after[1:], host):
         return "done", "what it makes is there"
     known = (before.enabled, after.enabled, "disabled", "static", "indirect", "")
     if (not after.enabled or found.enabled in known) and (
@@ -181,6 +183,10 @@ def _what_became_of_unit(step: Step, host: Reading) -> tuple[Verdict, str]:
     ):
         return "half-way", "it is on its way from what it was to what it is to become"
     return "in-doubt", f"{step.after[0].path} is neither what it was nor what it was to become"
+
+
+def _are_alike(objects: Iterable[At], host: Reading) -> bool:
+    return all(_alike(observe(host, at.path), at.object) for at in objects)
 
 
 def _has_its_links(step: Step, host: Reading) -> bool:

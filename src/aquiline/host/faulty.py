@@ -271,6 +271,9 @@ class _FaultyUnits:
         with self._host.effect(f"{'start' if active else 'stop'} {unit}"):
             self._base.set_active(unit, active)
 
+    def settle(self, units: Iterable[str]) -> None:
+        self._base.settle(units)
+
     def react(self, unit: str, action: str) -> None:
         with self._host.effect(f"{action} {unit}"):
             self._base.react(unit, action)

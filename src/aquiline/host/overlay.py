@@ -9,6 +9,8 @@ A modification time of 0 says *when it runs*: the overlay has no clock, so that 
 
 from __future__ import annotations
 
+import contextlib
+import posixpath
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
@@ -19,8 +21,8 @@ from aquiline.host.accounts import numbers
 from aquiline.host.objects import ABSENT, Absent, Enablement, FileObject, Package, RegularFile, sha256
 from aquiline.host.protocol import Accounts, Command, Completed, Entry, Packages, Reading, Units, UnitState
 from aquiline.host.records import Databases, place_of
-from aquiline.host.tree import Inode, Tree, Undone
-from aquiline.host.unitfiles import SEARCHED, template_of
+from aquiline.host.tree import Inode, Source, Tree, Undone
+from aquiline.host.unitfiles import SEARCHED, template_of, unit_of
 
 
 class Overlay(Tree):
@@ -35,6 +37,10 @@ class Overlay(Tree):
         self.base = base
         #: Told of every read: a path without links and dots, ``unit:``, ``user:`` or ``group:`` and name, ``packages``.
         self.on_read: Callable[[str], None] | None = None
+        #: Units of which a file or drop-in was written or removed here.
+        self.units_written: set[str] = set()
+        #: Goes up with each of these, and when one is taken back.
+        self.unit_writes = 0
         self._tainted: dict[str, str] = {}
         #: Directories that hold something tainted: their names are not known either.
         self._uncertain: dict[str, str] = {}
@@ -70,6 +76,18 @@ class Overlay(Tree):
     def run(self, command: Command) -> Completed:
         """Raise: nothing is run here, and what a command would do is not known. Probes go to ``overlay.base``."""
         raise HostError(f"a pretended host runs nothing: {command.argv[0]}")
+
+    def remember(self, path: str, wanted: FileObject, source: Source, *, in_place: bool = False) -> None:
+        """Put `wanted` at `path`, as `Tree` does; of a unit's file, remember whose it is."""
+        super().remember(path, wanted, source, in_place=in_place)
+        unit = unit_of(path)
+        if unit:
+            self.units_written.add(unit)
+            self._count_unit_write()
+            self._undone.add(self._count_unit_write)
+
+    def _count_unit_write(self) -> None:
+        self.unit_writes += 1
 
     def where(self, path: str) -> str:
         """Return where `path` leads, links in its parents followed; as it is where its parent is not there."""
@@ -213,6 +231,10 @@ class _OverlayUnits:
         self._recorded = recorded
         self._states: dict[str, UnitState] = {}
         self.tainted: dict[str, str] = {}
+        #: Units that were enabled or disabled, by the unit that wants them.
+        self._relinked: dict[str, set[str]] = {}
+        self._said_at = 0
+        self._relations: dict[str, unitfiles.Relations] = {}
         #: What may bring units that are not there, under no name.
         self.may_come: dict[str, str] = {}
         self.reactions: list[tuple[str, str]] = []
@@ -221,7 +243,7 @@ class _OverlayUnits:
         self._recorded(f"unit:{unit}")
         if unit in self.tainted:
             raise UnknownUntilRun(unit, because=self.tainted[unit])
-        return self._states[unit] if unit in self._states else self._foreseen(unit)
+        return self._related(unit, self._states[unit] if unit in self._states else self._foreseen(unit))
 
     def states(self, units: Iterable[str]) -> Mapping[str, UnitState]:
         asked = tuple(units)
@@ -245,15 +267,59 @@ class _OverlayUnits:
             return UnitState(exists=False, enabled="not-found", active=known.active)
         return msgspec.structs.replace(known, exists=True, enabled=enabled or "static", runs_once=runs_once)
 
+    def _related(self, unit: str, state: UnitState) -> UnitState:
+        """Return a state with what the files that are written here say of other units, and the links made here.
+
+        What the base says stays: no file takes that back but the unit's own.
+        """
+        stops = {one for one, said in self._said().items() if unit in said.stops_with}
+        starts, conflicts = set(state.starts), set(state.conflicts)
+        if {unit, template_of(unit)} & self._overlay.units_written or unit in self._relinked:
+            said = unitfiles.relations(self._overlay, unit)
+            starts = set() if self._overlay.writes_unit(unit) else starts - self._relinked.get(unit, set())
+            starts |= said.starts
+            conflicts |= said.conflicts
+        if stops <= {*state.stops} and (starts, conflicts) == ({*state.starts}, {*state.conflicts}):
+            return state
+        return msgspec.structs.replace(
+            state,
+            stops=tuple(sorted({*state.stops, *stops})),
+            starts=tuple(sorted(starts)),
+            conflicts=tuple(sorted(conflicts)),
+        )
+
+    def _said(self) -> Mapping[str, unitfiles.Relations]:
+        """Return what the files of each unit say of which one is written here; asked again once another is written.
+
+        What a pending command may bring is not known to anybody who asks for that unit itself.
+        """
+        if self._said_at != self._overlay.unit_writes:
+            self._said_at, self._relations = self._overlay.unit_writes, {}
+            for one in self._overlay.units_written:
+                with contextlib.suppress(UnknownUntilRun):
+                    self._relations[one] = unitfiles.relations(self._overlay, one)
+        return self._relations
+
+    def _note_links(self, units: Iterable[str]) -> None:
+        """Remember who wants these units, by the links that there are now."""
+        for at in unitfiles.links(self._overlay, units):
+            folder, _, _ = posixpath.basename(posixpath.dirname(at.path)).rpartition(".")
+            if posixpath.dirname(at.path).endswith(unitfiles.FOLDERS):
+                self._relinked.setdefault(folder, set()).add(posixpath.basename(at.path))
+
     def restore(self, unit: str, enablement: Enablement) -> None:
+        self._note_links(enablement.units)
         unitlinks.restore(self._overlay, enablement)
+        self._note_links(enablement.units)
         self._enabled(unit, enablement.state, enablement.units)
 
     def set_enabled(self, unit: str, enabled: str) -> None:
         related = unitfiles.related(self._overlay, unit)
         make = {"enabled": unitlinks.enable, "disabled": unitlinks.disable, "masked": unitlinks.mask}.get(enabled)
+        self._note_links(related)
         if make is not None:
             make(self._overlay, unit)
+        self._note_links(related)
         self._enabled(unit, enabled, () if enabled == "masked" else related)
 
     def _enabled(self, unit: str, enabled: str, related: Iterable[str]) -> None:
@@ -268,6 +334,9 @@ class _OverlayUnits:
     def set_active(self, unit: str, active: bool) -> None:
         state = msgspec.structs.replace(self.state(unit), active="active" if active else "inactive")
         self._undone.assign(self._states, unit, state)
+
+    def settle(self, units: Iterable[str]) -> None:
+        """Do nothing: whatever is foreseen, is so."""
 
     def react(self, unit: str, action: str) -> None:
         self.reactions.append((unit, action))

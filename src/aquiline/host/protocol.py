@@ -78,6 +78,12 @@ class UnitState(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Units that stop when it is stopped, for they require it, are bound to it or are part of it; of these alone, not
     #: of those that stop with them. Empty where nothing runs.
     stops: tuple[str, ...] = ()
+    #: Units that are started when it is, for it requires or wants them or is bound to them; of it alone, too.
+    starts: tuple[str, ...] = ()
+    #: Units that stop when it is started.
+    conflicts: tuple[str, ...] = ()
+    #: A condition kept it from starting when that was last tried.
+    unmet: bool = False
 
 
 class Units(Protocol):
@@ -99,6 +105,10 @@ class Units(Protocol):
 
     def set_active(self, unit: str, active: bool) -> None:
         """Start or stop a unit; MUST raise `StepFailed` where it does not come to that state and stay there."""
+        ...
+
+    def settle(self, units: Iterable[str]) -> None:
+        """Return once none of these units is on its way from one state to another, or after some minutes."""
         ...
 
     def react(self, unit: str, action: str) -> None:

@@ -263,6 +263,16 @@ class SimulatedUnits:
         if active and state.enabled == "masked":
             raise HostError(f"{unit} is masked")
         self.become(unit, "active" if active else "inactive")
+        for other in state.starts if active else ():
+            there = self.state(other)
+            if there.exists and there.active != "active" and not there.unmet:
+                self.set_active(other, True)
+        for other in state.conflicts if active else ():
+            if self.state(other).active == "active":
+                self.become(other, "inactive")
+
+    def settle(self, units: Iterable[str]) -> None:
+        """Do nothing: whatever is told, is so."""
 
     def become(self, unit: str, active: str) -> None:
         """Let a unit be what `systemctl is-active` would say, as units become by themselves."""

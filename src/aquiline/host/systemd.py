@@ -21,9 +21,13 @@ from aquiline.host.protocol import Command, Host, UnitState
 _RUNNING = "/run/systemd/system"
 #: Properties that name the units to which a stop is passed on (systemd.unit(5)).
 _STOPPING = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
+#: Properties that name the units that are started too, and those that are stopped.
+_STARTING = ("Requires", "Wants", "BindsTo", "Upholds")
+_AGAINST = ("Conflicts", "ConflictedBy")
 _PROPERTIES = (
     "Id", "LoadState", "UnitFileState", "ActiveState", "SubState", "Type", "RemainAfterExit", "Result",
-    "ConditionResult", "Job", "NRestarts", "ActiveEnterTimestampMonotonic", "SourcePath", *_STOPPING,
+    "ConditionResult", "Job", "NRestarts", "ActiveEnterTimestampMonotonic", "SourcePath",
+    "ConditionTimestampMonotonic", *_STOPPING, *_STARTING, *_AGAINST,
 )  # fmt: skip
 #: Names of one call: far below what a command line may hold.
 _AT_ONCE = 500
@@ -92,7 +96,10 @@ class RootUnits:
             enabled=enabled or ("not-found" if shown["LoadState"] == "not-found" else "static"),
             active=active,
             runs_once=_runs_once(shown),
-            stops=tuple(sorted({name for key in _STOPPING for name in shown[key].split()})),
+            stops=_named(shown, _STOPPING),
+            starts=_named(shown, _STARTING),
+            conflicts=_named(shown, _AGAINST),
+            unmet=shown["ConditionResult"] == "no" and shown["ConditionTimestampMonotonic"] not in ("", "0"),
         )
 
     def _steady(self, units: list[str]) -> dict[str, Shown]:
@@ -184,6 +191,14 @@ class RootUnits:
         self._forget_failure(unit)
         self._order("start", unit)
         self._judge(unit, "start")
+
+    def settle(self, units: Iterable[str]) -> None:
+        asked = list(units)
+        end = time.monotonic() + self._patience
+        while self._is_running and any(_is_moving(one) for one in self._show(asked).values()):
+            if time.monotonic() >= end:
+                break
+            time.sleep(_PAUSE)
 
     def react(self, unit: str, action: str) -> None:
         self._refuse_without_systemd()
@@ -295,6 +310,10 @@ class RootUnits:
 
 def _runs_once(shown: Shown) -> bool:
     return shown["Type"] == "oneshot" and shown["RemainAfterExit"] == "no"
+
+
+def _named(shown: Shown, properties: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({name for key in properties for name in shown[key].split()}))
 
 
 def _is_being_restarted(shown: Shown) -> bool:

@@ -44,6 +44,17 @@ class Installation(msgspec.Struct, frozen=True):
     default_instance: str = ""
 
 
+class Relations(msgspec.Struct, frozen=True):
+    """What a unit's files and the links in its folders say of other units."""
+
+    #: Started when it is.
+    starts: frozenset[str] = frozenset()
+    #: Stopped when it is started.
+    conflicts: frozenset[str] = frozenset()
+    #: It stops when one of these does.
+    stops_with: frozenset[str] = frozenset()
+
+
 def is_unit_file(path: str) -> bool:
     """Return whether a running systemd must be told to read its files again when `path` has changed."""
     if posixpath.dirname(path) == _SCRIPTS:
@@ -263,6 +274,29 @@ def drop_ins(host: Reading, unit: str) -> tuple[str, ...]:
             below = f"{folder}/{name}.d"
             by_name |= {one: f"{below}/{one}" for one in host.names(below) if one.endswith(".conf")}
     return tuple(by_name[name] for name in sorted(by_name))
+
+
+def unit_of(path: str) -> str:
+    """Return the unit that a file is of, as its own or as a drop-in; empty where it is of none."""
+    folder = posixpath.dirname(path)
+    if folder in SEARCHED:
+        return posixpath.basename(path)
+    is_drop_in = folder.endswith(".d") and posixpath.dirname(folder) in SEARCHED
+    return posixpath.basename(folder).removesuffix(".d") if is_drop_in else ""
+
+
+def relations(host: Reading, unit: str) -> Relations:
+    """Return what the files of a unit, and the folders of links to what it wants, say of other units."""
+    lists: dict[str, set[str]] = {}
+    for file in filter(None, (find(host, unit, masked=False), *drop_ins(host, unit))):
+        for key, value in _section(_text(host, file), "[Unit]"):
+            lists.setdefault(key, set()).update(_expanded(word, unit) for word in value.split())
+    linked = {name for folder in SEARCHED for suffix in FOLDERS for name in host.names(f"{folder}/{unit}{suffix}")}
+    return Relations(
+        frozenset(linked.union(*(lists.get(key, ()) for key in ("Requires", "Wants", "BindsTo", "Upholds")))),
+        frozenset(lists.get("Conflicts", ())),
+        frozenset(set().union(*(lists.get(key, ()) for key in ("Requires", "Requisite", "BindsTo", "PartOf")))),
+    )
 
 
 def runs_once(host: Reading, unit: str) -> bool:

@@ -434,8 +434,8 @@ def _set_unit(text: Text, change: SetUnit) -> None:
         None: (),
     }
     root: tuple[str, ...] = (Raw('${AQ_ROOT:+--root="$AQ_ROOT"}'),)
-    if change.active is False:
-        text.call("aq_unit_run", "stop", change.unit)
+    for unit in (change.unit, *change.stops_too) if change.active is False else ():
+        text.call("aq_unit_run", "stop", unit)
     for verb in verbs[change.enabled]:
         text.call("aq_unit", *root, *verb, change.unit, orelse=" || return 0")
     if change.restores is not None:
@@ -443,6 +443,8 @@ def _set_unit(text: Text, change: SetUnit) -> None:
     if change.active:
         for unit in (change.unit, *change.along):
             text.call("aq_unit_run", "start", unit)
+    for unit in change.starts_again if change.active is False else ():
+        text.call("aq_unit_run", "start", unit)
 
 
 def _restore_links(text: Text, wanted: Enablement) -> None:
