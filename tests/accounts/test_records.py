@@ -242,6 +242,49 @@ def test_ranges_of_sub_ids_come_change_and_go(database: Any, site: Site) -> None
         assert text == site.path(f"/etc/{database}").read_text()
 
 
+RANGES = "bob:1:9\nalice:100000:65536\n# more\nalice:165536:65536\ncarol:231072:65536\nalice:300000:5"
+
+
+@pytest.mark.parametrize("by_script", [False, True], ids=["undo", "script"])
+@pytest.mark.parametrize("number", ["100000", "165536", "300000", "7"])
+@pytest.mark.parametrize("size", ["10", None])
+def test_an_account_has_several_ranges(size: str | None, number: str, by_script: bool, site: Site) -> None:
+    """Each is set, added and removed by itself, by account and first number; the others, and the order, stay."""
+    site.path("/etc/subuid").write_text(RANGES)
+    name = f"alice:{number}"
+    line = f"{name}:{size}" if size else None
+    rest = [one for one in RANGES.split("\n") if not one.startswith(f"{name}:")]
+
+    site.wants(SetRecord(database="subuid", name=name, line=line), name="one")
+    run = site.apply()
+
+    found = site.path("/etc/subuid").read_text().strip("\n").split("\n")
+    assert sorted([*rest, *([line] if line else [])]) == sorted(found)
+    assert [one for one in found if one != line] == rest
+    assert () == site.plan().steps
+    if by_script and run.run:
+        site.run_undo_script(run.run)
+    elif run.run:
+        site.undo()
+    assert RANGES == site.path("/etc/subuid").read_text()
+
+
+def test_all_ranges_of_an_account_go_and_come_back(site: Site) -> None:
+    """What several steps of one run do to the ranges of an account is taken back to the byte, by undo and by script."""
+    site.path("/etc/subgid").write_text(RANGES)
+    names = ("alice:165536", "alice:100000", "alice:300000", "bob:1")
+    site.wants(*(SetRecord(database="subgid", name=name, line=None) for name in names))
+
+    run = site.apply()
+
+    assert "# more\ncarol:231072:65536\n" == site.path("/etc/subgid").read_text()
+    site.undo()
+    assert RANGES == site.path("/etc/subgid").read_text()
+    redone = site.redo(run.run)
+    site.run_undo_script(redone.run)
+    assert RANGES == site.path("/etc/subgid").read_text()
+
+
 def test_several_entries_of_one_name_are_left_to_a_person(site: Site) -> None:
     """Which of them is meant nobody can tell; the plan names them."""
     site.path("/etc/subuid").write_text("alice:1:1\nalice:2:2\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from aquiline.errors import HostError
+from aquiline.host.records import RANGES, range_name
 
 #: Fields of an entry, and which of them are numbers.
 _FIELDS = {
@@ -32,7 +33,8 @@ def check_record(database: str, name: str, line: str) -> None:
     """
     where = f"the entry of {name!r} in /etc/{database}"
     fields = line.split(":")
-    if not name or name.startswith(("+", "-", "#")) or fields[0] != name:
+    named = (fields[0], range_name(line)) if database in RANGES else (fields[0],)
+    if not name or name.startswith(("+", "-", "#")) or name not in named:
         raise HostError(f"{where} is not one of that name")
     if _CONTROL.search(line):
         raise HostError(f"{where} has control characters in it")

@@ -40,7 +40,7 @@ from aquiline.host.objects import (
     same_but_times,
 )
 from aquiline.host.protocol import Command, Reading
-from aquiline.host.records import DATABASES, place_of
+from aquiline.host.records import DATABASES, RANGES, place_of, range_name
 from aquiline.journal.preimages import PreimageStore
 from aquiline.journal.records import Intent, PreimageReference
 from aquiline.journal.script import UndoScript
@@ -159,8 +159,13 @@ def _entries(host: Reading) -> Iterator[At]:
         if not isinstance(host.observe(path), RegularFile):
             continue
         lines = host.read(path).decode(errors="surrogateescape").splitlines()
-        named = {line.partition(":")[0]: line for line in lines if ":" in line and line[0] not in "#+-"}
+        name_of = range_name if database in RANGES else _name
+        named = {name_of(line): line for line in lines if ":" in line and line[0] not in "#+-"}
         yield from (At(record_name(database, name), Record(line)) for name, line in named.items())
+
+
+def _name(line: str) -> str:
+    return line.partition(":")[0]
 
 
 def _units(host: Reading) -> Iterator[At]:

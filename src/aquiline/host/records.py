@@ -4,6 +4,9 @@ A database is a file in ``/etc`` with one entry on each line. An *entry* is a li
 names an account; blank lines, comments and the lines of NIS (``+`` and ``-``) are none, and stay where they are. Of
 several entries of one name the first counts, as for the C library.
 
+An account may have several ranges of sub-ids. Each is an entry of its own, named by the account and the first number:
+``alice:165536``. So may be named one that is the account's only one.
+
 `Database` is the text and nothing else; `edit` gives a host, real or pretended, a database with some entries set;
 `system_lock` is what useradd, passwd and vipw wait for.
 """
@@ -29,6 +32,8 @@ from aquiline.host.protocol import Entry, Host, Reading
 
 DatabaseName = Literal["passwd", "shadow", "group", "gshadow", "subuid", "subgid"]
 DATABASES: tuple[str, ...] = get_args(DatabaseName)
+#: Those of which an account may have several entries: ranges of sub-ids.
+RANGES = ("subuid", "subgid")
 
 #: Of what is half-built: found and removed again after a crash.
 LABEL = "accounts"
@@ -55,12 +60,15 @@ class Database:
     def __init__(self, lines: list[str]) -> None:
         #: The last one is what follows the last line end: mostly nothing.
         self._lines = lines
+        self._index()
+
+    def _index(self) -> None:
         self._entries: dict[str, str] = {}
         #: Names that have further entries.
         self._repeated: set[str] = set()
         #: Whether there are lines of NIS, or were.
         self._has_nis = False
-        for line in lines:
+        for line in self._lines:
             name = _name(line)
             if name and self._entries.setdefault(name, line) is not line:
                 self._repeated.add(name)
@@ -87,17 +95,27 @@ class Database:
             HostError: there are several.
         """
         is_unended = bool(self._lines[-1])
-        if name not in self._entries:
+        if name in self._repeated or len(self._of_range(name)) > 1:
+            hint = "of a range of sub-ids, name the first number too; else let a person remove all but one"
+            raise HostError(f"there are several entries of {name}", hint=hint)
+        line = self._found(name)
+        if line is None:
             return Entry(name, None, unended=is_unended)
-        if name in self._repeated:
-            raise HostError(f"there are several entries of {name}", hint="let a person remove all but one")
-        line = self._entries[name]
         at = self._lines.index(line)
         above = at - 1
         while above >= 0 and not _name(self._lines[above]):
             above -= 1
         after = _name(self._lines[above]) if above >= 0 else ""
+        if after in self._repeated:
+            after = range_name(self._lines[above])
         return Entry(name, line, after, at - 1 - above, is_unended)
+
+    def _of_range(self, name: str) -> list[str]:
+        """Return the lines of a range of sub-ids, by the name of an account and its first number."""
+        return [line for line in self._lines if line.startswith(f"{name}:")] if ":" in name else []
+
+    def _found(self, name: str) -> str | None:
+        return next(iter(self._of_range(name)), None) if ":" in name else self._entries.get(name)
 
     def line(self, name: str) -> str | None:
         """Return the entry of this name, None where there is none."""
@@ -109,10 +127,12 @@ class Database:
         changed._lines, changed._entries = self._lines.copy(), self._entries.copy()  # noqa: SLF001 - its own class
         for entry in entries:
             changed._set(entry)  # noqa: SLF001 - its own class
+            if ":" in entry.name:
+                changed._index()  # noqa: SLF001 - its own class
         return changed
 
     def _set(self, entry: Entry) -> None:
-        old = self._entries.get(entry.name)
+        old = self._found(entry.name)
         if old is not None and entry.line is not None:
             self._lines[self._lines.index(old)] = entry.line
             self._entries[entry.name] = entry.line
@@ -120,7 +140,8 @@ class Database:
         is_last = False
         if old is not None:
             at = self._lines.index(old)
-            del self._lines[at], self._entries[entry.name]
+            del self._lines[at]
+            self._entries.pop(entry.name, None)
             if at == len(self._lines):
                 # It had no end, the line above has one.
                 self._lines.append("")
@@ -141,7 +162,7 @@ class Database:
 
     def _place(self, entry: Entry) -> int:
         """Return before which line a new entry goes: where it is said to stand, else below all others."""
-        anchor = self._entries.get(entry.after) if entry.after else None
+        anchor = self._found(entry.after) if entry.after else None
         if anchor is None and entry.after != "":
             return self._end()
         at = 0 if anchor is None else self._lines.index(anchor) + 1
@@ -164,6 +185,11 @@ def _name(line: str) -> str:
     """Return the name of the entry on a line, empty where it holds none."""
     name, colon, _ = line.partition(":")
     return name if colon and not name.startswith(("+", "-", "#")) else ""
+
+
+def range_name(line: str) -> str:
+    """Return the name of a range of sub-ids: its account and its first number."""
+    return ":".join(line.split(":")[:2])
 
 
 # ---- hosts --------------------------------------------------------------------------------------------------------

@@ -511,6 +511,11 @@ function name_of(line,    colon) {
     colon = index(line, ":")
     return colon && line !~ /^[-+#]/ ? substr(line, 1, colon - 1) : ""
 }
+# The name of a range of sub-ids, by its first number too: an account may have several.
+function range_of(line,    rest) {
+    rest = substr(line, length(name_of(line)) + 2)
+    return name_of(line) ":" (index(rest, ":") ? substr(rest, 1, index(rest, ":") - 1) : rest)
+}
 # The first line of this name, 0 where there is none.
 function line_of(d, name) { return (d, name) in entry ? entry[d, name] : 0 }
 # The name in a pattern.
@@ -538,14 +543,21 @@ function take_out(d, one,    above, below) {
     if (below) previous[below] = above; else last[d] = above
     delete text[one]
 }
+function note(d, name, one) { if (line_of(d, name)) several[d, name] = 1; else entry[d, name] = one }
+# Forgets the names of a line, which another line may have too.
+function forget(d, line,    name, one) {
+    name = name_of(line)
+    delete entry[d, name]; delete entry[d, range_of(line)]
+    if (!((d, name) in several)) return
+    for (one = first[d]; one; one = following[one]) if (name_of(text[one]) == name) { entry[d, name] = one; return }
+}
 function load(d,    file, line, one, name) {
     loaded[d] = 1
     file = ENVIRON["AQ_AT_" d]
     while (file != "" && (getline line < file) > 0) {
         one = insert(d, line, 0)
         name = name_of(line)
-        if (name != "" && line_of(d, name)) several[d, name] = 1
-        else if (name != "") entry[d, name] = one
+        if (name != "") { note(d, name, one); note(d, range_of(line), one) }
         if (line ~ /^[-+]/) has_nis[d] = 1
     }
     if (file != "") close(file)
@@ -568,21 +580,29 @@ function place(d, after, below,    anchor, one) {
     end_last_line(d)
     return last[d]
 }
-function edit(d, name, line, after, below, unended,    old, one, is_last) {
+function edit(d, name, line, after, below, unended,    old, one, is_last, was_line) {
     old = line_of(d, name)
     if (!old && line == "") return
     changed[d] = 1
-    if (old && line != "") { text[old] = line; return }
+    if (old && line != "") {
+        delete entry[d, range_of(text[old])]
+        entry[d, range_of(line)] = old
+        text[old] = line
+        return
+    }
     if (old) {
         one = following[old]
+        was_line = text[old]
         take_out(d, old)
-        delete entry[d, name]
+        forget(d, was_line)
         # It had no end, the line above has one.
         if (!one) one = insert(d, "", 0)
         is_last = one == last[d]
     } else {
         one = place(d, after, below)
-        entry[d, name] = insert(d, line, one)
+        old = insert(d, line, one)
+        entry[d, range_of(line)] = old
+        if (!line_of(d, name_of(line))) entry[d, name_of(line)] = old
         is_last = one == last[d]
     }
     if (is_last && unended && text[last[d]] == "" && first[d] != last[d]) take_out(d, last[d])
