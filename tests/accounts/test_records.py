@@ -135,6 +135,16 @@ def test_only_the_entry_itself_is_a_conflict(site: Site) -> None:
 OLD, NEW = "$6$old$OLDHASH", "$6$new$NEWHASH"
 
 
+@pytest.fixture
+def careless(site: Site) -> Iterator[None]:
+    """A state directory that anybody may read, and a process whose new files anybody may write: no mode is given."""
+    before = os.umask(0)
+    site.state.mkdir(mode=0o777)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("careless")
 def test_a_hash_is_shown_nowhere(site: Site) -> None:
     """Neither old nor new hash is in plan, JSON, change-set, log, export, blame, verify or undo; undo has it back."""
     site.path("/etc/passwd").write_text(f"alice:{OLD}:1:1::/:\n")
