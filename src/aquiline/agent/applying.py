@@ -64,11 +64,12 @@ class SavedPlan(msgspec.Struct, frozen=True):
 
 def dry_run(session: Session, profile: Profile, *, only: Iterable[str] = ()) -> Plan:
     """Return what `profile` would do to this host. Nothing is written anywhere."""
-    return plan_to_save(session, profile, only=only).plan
+    with session.reading() as journal:
+        return _plan(session, journal, profile, only)
 
 
 def plan_to_save(session: Session, profile: Profile, *, only: Iterable[str] = ()) -> SavedPlan:
-    """Return what `profile` would do to this host, with all that applying it later needs."""
+    """Return what `profile` would do to this host, with all that applying it later needs, for a person to read."""
     with session.reading() as journal:
         plan = _plan(session, journal, profile, only)
         if plan.steps and not journal.has_runs() and not session.lost_journal():
