@@ -17,6 +17,12 @@ def test_nothing_looks_like_something_else(one: str, other: str) -> None:
     assert visible(one).isprintable()
 
 
+@given(words, st.sampled_from(["", "\t", "\t\n", "\\", "\t\n\\", "é"]))
+def test_what_is_kept_stays(text: str, keep: str) -> None:
+    """Characters to be kept stay as they are; every other one is shown as it is without them."""
+    assert "".join(one if one in keep else visible(one) for one in text) == visible(text, keep=keep)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from aquiline.changes.kinds import Inline, WriteFile
+from aquiline.changes.render import render_plan
 
 from .site import Site
 
@@ -97,6 +98,27 @@ def test_a_file_that_is_not_right_is_looked_at_once_more(
     costs = each(tmp_path, monkeypatch, counted, Site.plan, right=False)
 
     assert {"open": 2, "close": 2, "lstat": 2, "stat": 1, "fstat": 1, "read": 1, "listxattr": 1} == some(costs)
+
+
+def test_showing_a_plan_reads_each_file_that_differs_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: Counter[str]
+) -> None:
+    """A diff needs what stands there now, and looks for what will stand there in the plan alone."""
+    dry = each(tmp_path, monkeypatch, counted, Site.plan, right=False)
+    for place in tmp_path.iterdir():
+        place.rename(place.with_name(f"dry-{place.name}"))
+
+    shown = each(
+        tmp_path,
+        monkeypatch,
+        counted,
+        lambda site: render_plan(site.plan(), contents=site.session.content),
+        right=False,
+    )
+
+    assert {"open": 1, "close": 1, "read": 1} == {
+        name: round(shown[name] - dry[name]) for name in ("open", "close", "read")
+    }
 
 
 def test_a_live_run_costs_nothing_more_for_a_file_that_is_right(

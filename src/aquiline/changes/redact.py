@@ -20,7 +20,7 @@ Hidden = Literal["", "secret", "private"]
 
 #: Names of objects that are no files, up to their colon.
 _SECRET_DATABASES = ("shadow:", "gshadow:")
-_FOLDERS = ("/etc/ssl/private/", "/etc/pki/tls/private/")
+_BEGINNINGS = ("/etc/ssl/private/", "/etc/pki/tls/private/", *_SECRET_DATABASES)
 _PATHS = frozenset(
     {"/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/security/opasswd", "/etc/krb5.keytab"}
 )
@@ -30,12 +30,13 @@ _ENDINGS = (
     *("/id_rsa", "/id_dsa", "/id_ecdsa", "/id_ed25519", "/id_ecdsa_sk", "/id_ed25519_sk"),
     *("/ssh_host_rsa_key", "/ssh_host_dsa_key", "/ssh_host_ecdsa_key", "/ssh_host_ed25519_key"),
 )
+_WITH_CONTENT = (WriteFile, EditFile, Validate)
 _PRIVATE_KEY = b"PRIVATE KEY-----"
 
 
 def is_known_secret(path: str) -> bool:
     """Return whether an object of this name is known to hold a secret: shadow, private keys, keytabs."""
-    return path in _PATHS or path.endswith(_ENDINGS) or path.startswith((*_FOLDERS, *_SECRET_DATABASES))
+    return path in _PATHS or path.endswith(_ENDINGS) or path.startswith(_BEGINNINGS)
 
 
 def is_secret_content(content: bytes) -> bool:
@@ -104,14 +105,12 @@ def secret_contents(steps: Iterable[Step]) -> dict[str, Hidden]:
 
 def is_private(found: Object) -> bool:
     """Return whether an object holds a secret by itself: no file for all to read, an entry with a password hash."""
-    if isinstance(found, Record):
-        return is_secret_record("passwd", found.line)
-    return isinstance(found, RegularFile) and not found.metadata.mode & 0o004
+    if isinstance(found, RegularFile):
+        return not found.metadata.mode & 0o004
+    return isinstance(found, Record) and is_secret_record("passwd", found.line)
 
 
 def _carries_private_key(change: Change) -> bool:
-    match change:
-        case WriteFile(content=Inline(data)) | EditFile(content=Inline(data)) | Validate(content=Inline(data)):
-            return is_secret_content(data)
-        case _:
-            return False
+    if not isinstance(change, _WITH_CONTENT):
+        return False
+    return isinstance(change.content, Inline) and is_secret_content(change.content.data)

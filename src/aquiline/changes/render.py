@@ -392,7 +392,10 @@ class _Known:
     def _content(self, path: str, found: RegularFile | None) -> bytes | None:
         if found is None or found.size >= TEXT_LIMIT:
             return None
-        for data in (self._made.get(found.sha256), self._stored(found.sha256), self._contents(path)):
+        made = self._made.get(found.sha256)
+        if made is not None:
+            return made
+        for data in (look(at) for look, at in ((self._stored, found.sha256), (self._contents, path))):
             if data is not None and sha256(data) == found.sha256:
                 return data
         return None

@@ -9,6 +9,10 @@ from collections.abc import Iterable
 TEXT_LIMIT = 1 << 20
 
 
+#: What is shown as it is, of ASCII: all that can be printed, but for the backslash.
+_PLAIN = bytes(code for code in range(0x20, 0x7F) if code != ord("\\"))
+
+
 def text_of(content: bytes) -> str | None:
     """Return `content` as text; None where it is none: not UTF-8, holding a NUL, or 1 MiB and more."""
     if len(content) >= TEXT_LIMIT or b"\0" in content:
@@ -26,10 +30,20 @@ def visible(text: str, *, keep: str = "") -> str:
     ``\xe9``, and a backslash two, so that no two texts look the same. Characters in `keep` stay. The result is always
     UTF-8.
     """
-    bare = text.translate(dict.fromkeys(map(ord, keep))) if keep else text
-    if bare.isprintable() and "\\" not in bare:
+    if _is_plain(text, keep):
         return text
     return "".join(character if character in keep else _visible(character) for character in text)
+
+
+def _is_plain(text: str, keep: str) -> bool:
+    if text.isprintable() and ("\\" not in text or "\\" in keep):
+        return True
+    if not keep:
+        return False
+    if text.isascii():  # as whole diffs mostly are; of bytes, all that need no escape are dropped in one pass
+        return not text.encode("ascii").translate(None, _PLAIN + keep.encode())
+    bare = text.translate(dict.fromkeys(map(ord, keep)))
+    return bare.isprintable() and "\\" not in bare
 
 
 def _visible(character: str) -> str:

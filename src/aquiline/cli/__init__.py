@@ -32,6 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(f"aquiline {__version__}\n")
         return 0
+    import gc
+
     from aquiline.cli.running import run
 
+    # A plan is many small values that stay and refer to each other in no circle: to look for circles each time some
+    # hundreds more are there takes a tenth of a run.
+    gc.set_threshold(50_000, 20, 50)
     return run(arguments)

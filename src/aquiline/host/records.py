@@ -60,6 +60,8 @@ class Database:
     def __init__(self, lines: list[str]) -> None:
         #: The last one is what follows the last line end: mostly nothing.
         self._lines = lines
+        #: Where the last entry was found that anybody asked for: the next is mostly below it.
+        self._near = 0
         self._index()
 
     def _index(self) -> None:
@@ -101,7 +103,7 @@ class Database:
         line = self._found(name)
         if line is None:
             return Entry(name, None, unended=is_unended)
-        at = self._lines.index(line)
+        at = self._at(line)
         above = at - 1
         while above >= 0 and not _name(self._lines[above]):
             above -= 1
@@ -109,6 +111,14 @@ class Database:
         if after in self._repeated:
             after = range_name(self._lines[above])
         return Entry(name, line, after, at - 1 - above, is_unended)
+
+    def _at(self, line: str) -> int:
+        """Return where a line stands that is there once; thousands are not searched from the top each time."""
+        try:
+            self._near = self._lines.index(line, self._near)
+        except ValueError:
+            self._near = self._lines.index(line)
+        return self._near
 
     def _of_range(self, name: str) -> list[str]:
         """Return the lines of a range of sub-ids, by the name of an account and its first number."""
