@@ -148,7 +148,7 @@ def test_orders_are_answered_once() -> None:
     agent.receive(answer(target(1), order("a"), order("b")), 3.0)
     assert StartWork(Answer(order("b"))) in agent.receive(WorkEnded(Answer(order("a")), REACHED), 4.0)
     agent.receive(WorkEnded(Answer(order("b")), REACHED), 5.0)
-    assert [] == awake(agent.receive(answer(target(1), order("a"), order("b")), 6.0))
+    assert [SendPoll(PACING.wait)] == awake(agent.receive(answer(target(1), order("a"), order("b")), 6.0))
 
 
 def test_an_order_that_outlived_its_time() -> None:
@@ -230,6 +230,32 @@ def test_a_report_that_does_not_get_there() -> None:
     (sleep,) = [one for one in found if isinstance(one, SleepUntil)]
     assert [SendReport("r1")] == awake(agent.receive(Tick(), sleep.when))
     assert [SendReport("r2")] == awake(agent.receive(ReportRefused("r1", "no"), sleep.when))
+
+
+def test_an_order_that_is_worked_at_comes_again() -> None:
+    """It has less time to live by then, and is the same order all the same: it is not answered twice."""
+    agent = started()
+    assert StartWork(Answer(order("a", 60.0))) in agent.receive(answer(None, order("a", 60.0), pace=1.0), 1.0)
+    agent.receive(Tick(), 3.0)
+    agent.receive(answer(None, order("a", 57.5), pace=1.0), 3.5)
+
+    found = agent.receive(WorkEnded(Answer(order("a", 60.0)), REACHED), 4.0)
+
+    assert [] == [one for one in found if isinstance(one, StartWork)]
+
+
+def test_it_listens_again_when_all_was_told() -> None:
+    """A poll with reports still to send is not held open, and its pace is long: it asks again once they are gone."""
+    agent = started("r1")
+    agent.receive(ReportFailed("r1", "away"), 1.0)
+    (sleep,) = [one for one in agent.receive(answer(pace=0.0), 1.0) if isinstance(one, SleepUntil)]
+    assert [] == [one for one in agent.receive(answer(pace=300.0), 1.0) if isinstance(one, SendPoll)]
+    agent.receive(Tick(), FIRST_PATIENCE + 1.0)
+
+    found = agent.receive(Accepted("r1"), FIRST_PATIENCE + 1.0)
+
+    assert sleep.when <= FIRST_PATIENCE + 1.0
+    assert [LetGo("r1"), SendPoll(PACING.wait)] == awake(found)
 
 
 def test_schemas_where_they_are_wanted() -> None:

@@ -198,6 +198,8 @@ class Machine:
         self._is_polling = False
         self._poll_at = 0.0
         self._poll_failures = 0
+        #: The last poll was not to be held open, because something else was under way.
+        self._polled_in_passing = False
         #: When a hint was last followed; whether one came while a poll was under way.
         self._hinted = float("-inf")
         self._is_hinted = False
@@ -258,7 +260,7 @@ class Machine:
             case Answered(answer):
                 yield from self._take_answer(answer, now)
             case PollFailed():
-                self._is_polling = False
+                self._is_polling = self._polled_in_passing = False
                 self._poll_failures += 1
                 self._poll_at = now + self._patience(self._poll_failures)
             case WorkEnded(job, outcome):
@@ -305,7 +307,9 @@ class Machine:
             self._target = answer.target
             self._wants_target = _name(answer.target) != self._tried and self._work != Reach(answer.target)
         for order in answer.orders:
-            is_known = order.id in self._orders or order.id in self._answered or self._work == Answer(order)
+            # By its id: what is left of its time is another number in each answer.
+            is_worked_at = isinstance(self._work, Answer) and self._work.order.id == order.id
+            is_known = order.id in self._orders or order.id in self._answered or is_worked_at
             if not is_known and order.time_to_live > 0:
                 self._orders[order.id] = _Waiting(order, now + order.time_to_live)
         if answer.wants_schemas:
@@ -369,9 +373,14 @@ class Machine:
         if report and not self._sending and now >= self._report_at:
             self._sending = report
             yield SendReport(report)
+        is_busy = self._work is not None or bool(self._to_send())
+        if self._polled_in_passing and not (is_busy or self._is_polling):
+            # The pace of such a poll is that of a host which hears of nothing meanwhile: from now on it can.
+            self._polled_in_passing, self._poll_at = False, min(self._poll_at, now)
         if not self._is_polling and now >= self._poll_at:
             self._is_polling = True
-            yield SendPoll(0.0 if self._work is not None or self._to_send() else self._pacing.wait)
+            self._polled_in_passing = is_busy and self._pacing.wait > 0
+            yield SendPoll(0.0 if is_busy else self._pacing.wait)
         yield from self._sleep(now)
 
     def _next_work(self, now: float) -> Iterator[Effect]:
