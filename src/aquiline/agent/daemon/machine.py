@@ -374,8 +374,9 @@ class Machine:
             self._sending = report
             yield SendReport(report)
         is_busy = self._work is not None or bool(self._to_send())
-        if self._polled_in_passing and not (is_busy or self._is_polling):
-            # The pace of such a poll is that of a host which hears of nothing meanwhile: from now on it can.
+        if self._polled_in_passing and now >= self._report_at and not (is_busy or self._is_polling):
+            # The pace of such a poll is that of a host which hears of nothing meanwhile: from now on it can. Before its
+            # slot a report may be to come that is not on the list yet: the answer would take the slot away.
             self._polled_in_passing, self._poll_at = False, min(self._poll_at, now)
         if not self._is_polling and now >= self._poll_at:
             self._is_polling = True
