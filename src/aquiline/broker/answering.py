@@ -27,12 +27,13 @@ from aquiline.broker.records import (
 )
 from aquiline.broker.restoring import held_ahead
 from aquiline.broker.store import Reading, Transaction
-from aquiline.changes.canonical import encode, pack
+from aquiline.changes.canonical import decode, encode, pack
 from aquiline.changes.placeholders import Placeholders
 from aquiline.protocol.changesets import ChangeSet, change_set_digest
 from aquiline.protocol.messages import (
     Live,
     MessageRefused,
+    NotSpoken,
     Order,
     Poll,
     PollAnswer,
@@ -62,6 +63,8 @@ _DRIFTED = 3
 _SHORT_OF_IT = ("failed", "held")
 #: Characters of a text that a host says about itself, and facts of it, that go into reports.
 _LONGEST_TEXT, _FACTS = 4000, 200
+#: Characters of the version of its program.
+_LONGEST_TOOL = 64
 #: Seconds between two polls while something is.
 PACE_AT_WORK = 5.0
 
@@ -96,21 +99,39 @@ def _is_news(broker: Broker, tx: Reading, name: str, poll: Poll) -> bool:
     return bool(target is not None and poll.state not in _SHORT_OF_IT and _arrived(tx, host, target))
 
 
+def refused(broker: Broker, host: Host, poll: bytes, error: NotSpoken) -> None:
+    """Write down that `host` polls in a version of the protocol that this broker does not speak.
+
+    Of what it says only its version of the program is taken: the rest may mean something else.
+    """
+    found = decode(poll, object) if len(poll) <= _LARGEST_POLL else None
+    said = found.get("tool", "") if isinstance(found, dict) else ""
+    tool = said[:_LONGEST_TOOL] if isinstance(said, str) else ""
+    with broker.store.transaction() as tx:
+        before = _host_in(tx, host.name)
+        because = error.message[:_LONGEST_TEXT]
+        after = msgspec.structs.replace(before, state="refused", because=because, tool=tool)
+        if after != before or not 0 <= broker.now() - before.seen < SEEN_EVERY:
+            tx.put_host(msgspec.structs.replace(after, seen=broker.now()))
+
+
 def _answer_in(broker: Broker, tx: Reading, name: str, poll: Poll) -> PollAnswer:
-    """Return what a host that has polled is to do."""
+    """Return what a host that has polled is to do, in the version of its poll."""
     target = None if _host_in(tx, name).held_by in TOLD_NOTHING else tx.target(name)
     if target is not None:
         target = targets.told(target, poll.generation)
-    orders = tx.orders_for(name, broker.now())
+    orders = [one for one in tx.orders_for(name, broker.now()) if not one.unread_by or one.unread_by != poll.tool]
     wants_schemas = bool(poll.schemas) and not tx.has_content("schemas", [poll.schemas])
     work = [one.change for one in orders]
     if target is not None and target.generation > poll.generation:
         work.append(target.change)
     slot = broker.slots.of(tx, work, name, broker.now())
     return PollAnswer(
-        target=None if target is None else _message(target),
+        protocol=poll.protocol,
+        target=None if target is None else _message(target, poll.protocol),
         orders=tuple(
             Order(
+                protocol=poll.protocol,
                 id=one.id, change=one.change, kind=one.kind, profile=one.profile, change_ids=one.change_ids,
                 again=one.again, reverted=one.reverted,
                 time_to_live=max(0.0, one.expires - broker.now()),
@@ -128,8 +149,9 @@ def has_news(answered: PollAnswer, poll: Poll) -> bool:
     return bool(answered.orders) or (answered.target is not None and answered.target.generation > poll.generation)
 
 
-def _message(target: HostTarget) -> Target:
+def _message(target: HostTarget, protocol: int) -> Target:
     return Target(
+        protocol=protocol,
         generation=target.generation, profile=target.profile, change_ids=target.change_ids, effect=target.effect,
         confirm_within=target.confirm_within, allow_irreversible=target.allow_irreversible, released=target.released,
     )  # fmt: skip
@@ -250,7 +272,7 @@ def receive(broker: Broker, host: Host, report: Report) -> ReportAnswer:
         if is_new:
             charge(broker, tx, host.name, len(body))
             if report.order:
-                _end_order(tx, host, report.order)
+                _end_order(tx, host, report)
             if change is not None and late:
                 keep_late(tx, change, host.name, _late_answer(report))
             elif change is not None:
@@ -296,10 +318,17 @@ def _change_of(tx: Transaction, host: Host, report: Report) -> Change | None:
     return None
 
 
-def _end_order(tx: Transaction, host: Host, order_id: str) -> None:
-    order = tx.order(order_id)
-    if order is not None and order.host == host.name:
-        tx.put_order(msgspec.structs.replace(order, answered=True))
+def _end_order(tx: Transaction, host: Host, report: Report) -> None:
+    """Give an order no more: to nobody, or to the version of the program that could not read it."""
+    order = tx.order(report.order)
+    if order is None or order.host != host.name:
+        return
+    is_unread = report.kind == "refusal" and bool(report.tool)
+    tx.put_order(
+        msgspec.structs.replace(
+            order, answered=order.answered or not is_unread, unread_by=report.tool if is_unread else order.unread_by
+        )
+    )
 
 
 def _write_down(broker: Broker, tx: Transaction, host: Host, change: Change, report: Report) -> None:

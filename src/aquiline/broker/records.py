@@ -255,6 +255,8 @@ class StoredOrder(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds since the epoch.
     expires: float
     answered: bool = False
+    #: The version of the program that could not read it: it waits for another one.
+    unread_by: str = ""
 
 
 class StoredReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,30 +9,63 @@ Theory of operation
    A poll with `wait` is held open until there is something new.
 4. What happened on a host goes up as a *report*. It names its change-set by digest; the body follows only if the broker
    asks for it. A report is sent until it was accepted, and accepted once however often it comes: its id says which.
-5. Each message has the version of the protocol. A program speaks its own version and the two before.
+5. Each message has the version of the protocol; one that says none is of the first. A program speaks its own version
+   and the two before (D24). Of a target or order of another one an agent reads the name only (`decode_answer`), so that
+   it can refuse that one and do the rest.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
+from aquiline import __version__
 from aquiline.changes.canonical import decode, encode
 from aquiline.errors import AquilineError
 
 #: Of these messages. Fields may be added to a version; their meaning never changes within one.
 PROTOCOL = 1
-#: The oldest version that this program still speaks.
-OLDEST_PROTOCOL = 1
+#: Of a message that says none: what has its default is left out, so this never changes. Who makes one says its own.
+FIRST_PROTOCOL = 1
+#: Versions before its own that a program still speaks (D24).
+_SPOKEN_BEFORE = 2
 #: Bytes of one message, change-set or profile, decompressed.
 LARGEST_MESSAGE = 16 * 1024 * 1024
 
 _Message = TypeVar("_Message")
 
 
+Side = Literal["agent", "broker"]
+
+
 class MessageRefused(AquilineError):
     """What arrived is no message that this program understands."""
+
+
+class NotSpoken(MessageRefused):
+    """What arrived is of a version of the protocol, or of a kind, that this program does not speak."""
+
+
+def speaks(version: int) -> bool:
+    """Return whether this program speaks a version of the protocol: its own, or one of the two before."""
+    return _oldest() <= version <= PROTOCOL
+
+
+def refuse_unspoken(what: str, version: int, *, here: Side) -> None:
+    """Raise `NotSpoken` where `what` ("a poll"), come `here`, is of a version that this program does not speak."""
+    if not speaks(version):
+        spoken = f"{PROTOCOL}" if _oldest() == PROTOCOL else f"{_oldest()} to {PROTOCOL}"
+        other: Side = "broker" if here == "agent" else "agent"
+        raise NotSpoken(
+            f"{what} of protocol {version}: this {here}, aquiline {__version__}, speaks {spoken}",
+            hint=f"upgrade the {here if version > PROTOCOL else other}",
+        )
+
+
+def _oldest() -> int:
+    return max(FIRST_PROTOCOL, PROTOCOL - _SPOKEN_BEFORE)
 
 
 class Live(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -60,9 +93,13 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     allow_irreversible: bool = False
     #: A person released the host from what held it up to this generation.
     released: int = 0
-    protocol: int = PROTOCOL
+    protocol: int = FIRST_PROTOCOL
     #: Over all of the above, by whoever deployed it; carried from the start, checked by later versions (D25).
     signature: str = ""
+
+
+OrderKind = Literal["test", "test-undo", "verify"]
+_ORDER_KINDS: frozenset[str] = frozenset(get_args(OrderKind))
 
 
 class Order(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -72,8 +109,8 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     #: The deployment it belongs to.
     change: str
     #: ``test``: what would `profile` do; ``test-undo``: what would it take to leave `change_ids` and be `profile`;
-    #: ``verify``: what drifted since the last run.
-    kind: Literal["test", "test-undo", "verify"]
+    #: ``verify``: what drifted since the last run. Any other is a newer program's: that order is refused.
+    kind: str
     profile: str = ""
     change_ids: tuple[str, ...] = ()
     #: Of a ``test-undo``: changes that are taken back and laid again; `profile` is with them, and `reverted` is the
@@ -82,7 +119,7 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     reverted: str = ""
     #: Seconds it has still to live, counted by the broker: a host's clock may be wrong.
     time_to_live: float
-    protocol: int = PROTOCOL
+    protocol: int = FIRST_PROTOCOL
     signature: str = ""
 
 
@@ -92,7 +129,7 @@ HostState = Literal["idle", "failed", "held", "frozen", "in-doubt"]
 class Poll(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What an agent says when it asks for work."""
 
-    protocol: int = PROTOCOL
+    protocol: int = FIRST_PROTOCOL
     #: Version of the program.
     tool: str
     #: The identity of its journal: another one means that the host was installed anew.
@@ -126,7 +163,7 @@ class PollAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     report_after: float = 0.0
     #: The broker does not know the schemas that the poll named, and wants them.
     wants_schemas: bool = False
-    protocol: int = PROTOCOL
+    protocol: int = FIRST_PROTOCOL
 
 
 class UndoneBy(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -158,7 +195,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     #: Says which report this is, however often it is sent.
     id: str
-    protocol: int = PROTOCOL
+    protocol: int = FIRST_PROTOCOL
     tool: str
     journal: str
     #: ``run``: something was done, by whomever; ``test``: what would be done; ``verify``: what drifted;
@@ -215,7 +252,7 @@ class Enrol(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     machine_id: str
     journal: str
     tool: str
-    protocol: int = PROTOCOL
+    protocol: int = FIRST_PROTOCOL
 
 
 class Enrolled(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -235,21 +272,81 @@ def decode_message(data: bytes, kind: type[_Message]) -> _Message:
     """Return the message of `kind` that `data` holds.
 
     Raises:
-        MessageRefused: it is larger or deeper than any message is, does not fit, or is of a version that this program
-            does not speak.
+        NotSpoken: it is of a version that this program does not speak, whether or not it fits.
+        MessageRefused: it is larger or deeper than any message is, or does not fit.
     """
+    what = getattr(kind, "__name__", "message").lower()
+    try:
+        found = _decoded(data, kind, what)
+    except MessageRefused:
+        if hasattr(kind, "protocol") and len(data) <= LARGEST_MESSAGE:
+            refuse_unspoken(f"a {what}", _version_of(_decoded(data, object, what)), here="broker")
+        raise
+    refuse_unspoken(f"a {what}", getattr(found, "protocol", PROTOCOL), here="broker")
+    return found
+
+
+def decode_answer(data: bytes) -> PollAnswer:
+    """Return what a broker answered to a poll; raises as `decode_message` does.
+
+    Of a target or order of a version that this program does not speak there is its name only, and nothing to act upon:
+    `refuse_unread` tells which they are. The rest of the answer is as it came.
+    """
+    what = "pollanswer"
+    found = _decoded(data, dict[str, Any], what)
+    refuse_unspoken(f"a {what}", _version_of(found), here="agent")
+    found["target"] = _readable(found.get("target"), _NAME_OF_TARGET)
+    orders = found.get("orders", [])
+    found["orders"] = [_readable(one, _NAME_OF_ORDER) for one in orders] if isinstance(orders, list) else orders
+    try:
+        return msgspec.convert(found, PollAnswer)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        raise MessageRefused(f"not a {what}: {error}") from None
+
+
+def refuse_unread(asked: Target | Order) -> None:
+    """Raise `NotSpoken` where an agent cannot do what it is `asked`, which is of a version or kind unknown to it.
+
+    To be asked in the process that decoded it: another version of the program might take its name for all of it.
+    """
+    if isinstance(asked, Target):
+        refuse_unspoken("a target", asked.protocol, here="agent")
+        return
+    refuse_unspoken("an order", asked.protocol, here="agent")
+    if asked.kind not in _ORDER_KINDS:
+        raise NotSpoken(
+            f"an order of the kind {asked.kind[:_LONGEST_KIND]!r}: this agent, aquiline {__version__}, knows "
+            f"{', '.join(sorted(_ORDER_KINDS))}",
+            hint="upgrade the agent",
+        )
+
+
+#: These say the same in every version; and what stands for the rest of one that is not spoken.
+_NAME_OF_TARGET = ("generation", "released", "protocol"), {"profile": ""}
+_NAME_OF_ORDER: tuple[tuple[str, ...], dict[str, str]] = ("id", "change", "kind", "time_to_live", "protocol"), {}
+#: Characters of a kind that are shown.
+_LONGEST_KIND = 64
+
+
+def _readable(message: Any, name: tuple[tuple[str, ...], Mapping[str, str]]) -> Any:
+    """Return a target or order as it came, or its name only where it is of a version that is not spoken."""
+    if speaks(_version_of(message)):
+        return message
+    fields, rest = name
+    return {**{field: message[field] for field in fields if field in message}, **rest}
+
+
+def _version_of(message: Any) -> int:
+    version = message.get("protocol", FIRST_PROTOCOL) if isinstance(message, dict) else FIRST_PROTOCOL
+    return version if isinstance(version, int) else FIRST_PROTOCOL
+
+
+def _decoded(data: bytes, kind: type[_Message], what: str) -> _Message:
     if len(data) > LARGEST_MESSAGE:
         raise MessageRefused(f"a message of {len(data)} bytes; none is larger than {LARGEST_MESSAGE}")
     try:
-        found = decode(data, kind)
+        return decode(data, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise MessageRefused(f"not a {getattr(kind, '__name__', 'message').lower()}: {error}") from None
+        raise MessageRefused(f"not a {what}: {error}") from None
     except RecursionError:
         raise MessageRefused("a message nested deeper than any is") from None
-    version = getattr(found, "protocol", PROTOCOL)
-    if not OLDEST_PROTOCOL <= version <= PROTOCOL:
-        raise MessageRefused(
-            f"a message of protocol {version}; this program speaks {OLDEST_PROTOCOL} to {PROTOCOL}",
-            hint="upgrade the older of agent and broker",
-        )
-    return found

@@ -36,7 +36,7 @@ def ask(
 ) -> Report:  # fmt: skip
     """Ask the host, and return its answer."""
     name = f"order-{len(broker.orders)}"
-    order = Order(id=name, change="t", kind=kind, profile=profile_digest, change_ids=change_ids, time_to_live=60.0)  # type: ignore[arg-type]
+    order = Order(id=name, change="t", kind=kind, profile=profile_digest, change_ids=change_ids, time_to_live=60.0)
     broker.asks(msgspec.structs.replace(order, again=again, reverted=reverted))
     once(site, broker)
     (found,) = [report for report in broker.reports.values() if report.order == name]

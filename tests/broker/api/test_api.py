@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from aquiline import __version__
 from aquiline.broker.sqlstore import SqlStore
 from aquiline.protocol.changesets import ChangeSet, change_set_digest
 from aquiline.protocol.messages import Enrol, Enrolled, Poll, Report, decode_message, encode_message
@@ -173,7 +174,7 @@ def test_what_arrives_is_bounded(served: Served) -> None:
     )
     nonsense = asked(served, "/v1/host/poll", web.credential, b"{")
 
-    assert [413, 400, 400, 400, 400] == [one.status_code for one in (large, unpacked, deep, strange, nonsense)]
+    assert [413, 400, 400, 426, 400] == [one.status_code for one in (large, unpacked, deep, strange, nonsense)]
     assert "protocol 99" in strange.json()["error"]
     assert 200 == served.ask("GET", "/health", token="").status_code
 
@@ -276,3 +277,22 @@ def test_a_revoked_host_has_no_say(served: Served) -> None:
 
     assert host is not None
     assert "" == host.schemas
+
+
+def test_a_version_that_is_not_spoken(served: Served) -> None:
+    """Polls, reports and enrolments of one are answered 426, with what to upgrade; a poll shows in the host's state."""
+    credential = enrolled(served, "strange").credential
+    strange = b'{"protocol":9,"tool":"9.0","live":"another shape"}'
+    answers = [
+        asked(served, "/v1/host/poll", credential, strange),
+        asked(served, "/v1/host/reports", credential, strange),
+        served.ask("POST", "/v1/enrol", token="", content=strange),
+    ]
+
+    assert [426] * 3 == [one.status_code for one in answers]
+    assert {"upgrade the broker"} == {one.json()["hint"] for one in answers}
+    assert f"a poll of protocol 9: this broker, aquiline {__version__}, speaks 1" == answers[0].json()["error"]
+    host = served.ask("GET", "/v1/hosts/strange").json()
+    assert ("refused", answers[0].json()["error"]) == (host["state"], host["because"])
+    assert 200 == asked(served, "/v1/host/poll", credential, poll("strange")).status_code
+    assert "idle" == served.ask("GET", "/v1/hosts/strange").json()["state"]

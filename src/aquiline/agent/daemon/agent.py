@@ -22,6 +22,7 @@ from aquiline.agent.daemon.machine import Effect, Event, Machine, Pacing
 from aquiline.agent.daemon.memory import FINAL, LastPoll, Memory
 from aquiline.agent.daemon.moving import Surroundings, TargetWork
 from aquiline.agent.daemon.outbox import Letter, Outbox
+from aquiline.agent.daemon.refusing import refused
 from aquiline.agent.daemon.reporting import report_of_run, unreported
 from aquiline.agent.daemon.schemas import Schemas
 from aquiline.agent.daemon.standpoint import changes_past_undo, standpoint
@@ -29,7 +30,7 @@ from aquiline.agent.session import Session
 from aquiline.errors import AquilineError
 from aquiline.journal.store import Journal
 from aquiline.planning.facts import machine_id_of
-from aquiline.protocol.messages import HostState, Poll, PollAnswer
+from aquiline.protocol.messages import PROTOCOL, HostState, Poll, PollAnswer
 
 #: Rounds of `once`: of a broker that always has something new the rest waits for the next time.
 _MOST_EFFECTS = 10_000
@@ -118,6 +119,7 @@ class Desk:
             past_undo = changes_past_undo(journal)
         state, because = self._state()
         return Poll(
+            protocol=PROTOCOL,
             tool=__version__,
             journal=identity,
             machine_id=machine_id_of(self._session.host),
@@ -153,8 +155,13 @@ class Desk:
     def started(self, work: Job | None = None) -> machine.Started:
         """Return the event that an agent begins with; `work` is what one before it has begun."""
         attempt = self.memory.attempt()
-        tried = (attempt.generation, attempt.released) if attempt.result in FINAL else (-1, -1)
+        is_over = attempt.result in FINAL and attempt.unread_by in ("", __version__)
+        tried = (attempt.generation, attempt.released) if is_over else (-1, -1)
         return machine.Started(self.waiting(), tried, work, attempt.generation)
+
+    def refused(self, job: Job) -> Outcome | None:
+        """Refuse work that this program cannot read, and keep why as a report; None where it can."""
+        return refused(self._session, self.identity(), job)
 
     # ---- reporting ------------------------------------------------------------------------------------------------
 
@@ -259,7 +266,7 @@ class Agent:
             case machine.SendSchemas():
                 self._send_schemas()
             case machine.StartWork(job):
-                outcome = self._perform(job)
+                outcome = self.desk.refused(job) or self._perform(job)
                 self._outcomes += [outcome] if outcome is not None else []
                 self._has_news |= outcome is None or outcome.is_final
                 yield machine.Recorded(self.desk.waiting())

@@ -37,7 +37,7 @@ from aquiline.journal.store import Journal
 from aquiline.planning.facts import facts_of
 from aquiline.planning.planner import plan as plan_stage
 from aquiline.profile import Profile
-from aquiline.protocol.messages import Order, Report, Target
+from aquiline.protocol.messages import PROTOCOL, Order, Report, Target, refuse_unread
 
 #: Exit status of a verification that found something.
 _DRIFTED = 3
@@ -66,12 +66,13 @@ class OrderWork:
         return Outcome("reached", status, letter.report.error)
 
     def _answer(self) -> Letter:
+        refuse_unread(self._order)
         match self._order.kind:
             case "verify":
                 return self._verified()
             case "test":
                 return self._with_test_profile(self._tested)
-            case "test-undo":
+            case _:
                 return self._with_test_profile(self._undone) if self._order.profile else self._undone(None)
 
     def _report(self) -> Report:
@@ -79,6 +80,7 @@ class OrderWork:
             identity = journal.identity()
         return Report(
             id=f"{identity}/{self._order.id}",
+            protocol=PROTOCOL,
             tool=__version__,
             journal=identity,
             kind="verify" if self._order.kind == "verify" else "test",

@@ -11,7 +11,7 @@ from aquiline.agent.session import Session
 from aquiline.errors import AquilineError
 from aquiline.journal.store import Journal
 from aquiline.planning.facts import machine_id_of
-from aquiline.protocol.messages import Enrol
+from aquiline.protocol.messages import PROTOCOL, Enrol
 
 
 def credential(session: Session) -> str:
@@ -39,6 +39,7 @@ def enrol(session: Session, configuration: Configuration, join_token: str) -> No
     message = Enrol(
         join_token=join_token.strip(), name=configuration.name, journal=identity,
         machine_id=machine_id_of(session.host),
+        protocol=PROTOCOL,
         tool=__version__,
     )  # fmt: skip
     enrolled = web.enrol(configuration, message)

@@ -48,6 +48,8 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     begun: int = 0
     #: The last generation that was reached or given up on.
     settled: int = 0
+    #: The version of the program that could not read the target: another one tries it. Empty: it was read.
+    unread_by: str = ""
 
     def is_about(self, target: Target) -> bool:
         """Return whether it is this target that was tried, and nobody has asked for another try since."""

@@ -49,7 +49,7 @@ from aquiline.journal.records import RunRecord
 from aquiline.journal.store import Journal
 from aquiline.planning.facts import facts_of
 from aquiline.profile import Profile
-from aquiline.protocol.messages import Report, Target
+from aquiline.protocol.messages import PROTOCOL, Report, Target
 
 #: Moves for one target: taking back, bringing, proving, and a crash at each.
 _MOST_MOVES = 12
@@ -117,7 +117,7 @@ class TargetWork:
         """Make the attempt durable; return its end where it was begun before and turns out to be over."""
         before = self._before
         goes_on = before.is_about(self._target)
-        if goes_on and before.result in FINAL:
+        if goes_on and before.result in FINAL and not before.unread_by:
             return Outcome(before.result, before.exit_status, before.because)
         continues = goes_on and before.result in ("", "again")
         if continues:
@@ -394,6 +394,7 @@ class TargetWork:
             identity = journal.identity()
         return Report(
             id=f"{identity}/refusal-{self._target.generation}-{self._target.released}-{outcome.result}",
+            protocol=PROTOCOL,
             tool=__version__,
             journal=identity,
             kind="refusal",

@@ -36,7 +36,7 @@ from aquiline.journal.store import Journal
 from aquiline.planning.facts import facts_of
 from aquiline.profile import Profile
 from aquiline.protocol.changesets import ChangeSet, DriftedObject, change_set_digest, change_set_of
-from aquiline.protocol.messages import Live, Report, ReportedStep, UndoneBy
+from aquiline.protocol.messages import PROTOCOL, Live, Report, ReportedStep, UndoneBy
 
 _HAPPENED = ("done", "assumed-done")
 #: Objects that one report names.
@@ -69,6 +69,7 @@ def report_of_run(session: Session, journal: Journal, run: RunRecord, name: str 
     failed = next((one for one in steps if one.status == "failed"), None)
     report = Report(
         id=f"{identity}/{run.id}",
+        protocol=PROTOCOL,
         tool=__version__,
         journal=identity,
         kind="run",

@@ -176,7 +176,11 @@ class Daemon:
                 self._desk.send_schemas()
             case machine.StartWork(job):
                 say(f"{named(job)}: begun")
-                self._await(self._workshop.start(job))
+                refused = self._desk.refused(job)
+                if refused is None:
+                    self._await(self._workshop.start(job))
+                else:
+                    yield machine.WorkEnded(job, refused)
             case machine.SendReport(report):
                 yield report_event(self._desk, report)
             case machine.SendBody(report, digest):

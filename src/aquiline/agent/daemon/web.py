@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import ssl
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 import httpx
-import msgspec
 
 from aquiline import __version__
 from aquiline.agent.daemon.configuration import Configuration, refuse_unsafe
@@ -30,15 +29,17 @@ from aquiline.protocol.messages import (
     Enrol,
     Enrolled,
     MessageRefused,
+    NotSpoken,
     Poll,
     PollAnswer,
     Report,
     ReportAnswer,
+    decode_answer,
     decode_message,
     encode_message,
 )
 
-_Message = TypeVar("_Message", bound=msgspec.Struct)
+_Message = TypeVar("_Message")
 #: Seconds to connect, to send, and until the first byte comes where the broker does not wait on purpose.
 _CONNECT, _WRITE, _READ = 10.0, 30.0, 30.0
 #: What a broker, or what stands before it, says when it cannot just now.
@@ -67,7 +68,8 @@ class WebLink:
 
     def poll(self, poll: Poll) -> PollAnswer:
         """Say where the host stands and ask for work."""
-        return self._message("POST", "/v1/host/poll", poll, PollAnswer, patience=poll.wait)
+        data = self._ask("POST", "/v1/host/poll", encode_message(poll), patience=poll.wait)
+        return _understood(lambda: decode_answer(data))
 
     def profile(self, digest: str) -> bytes:
         """Return the JSON of a profile."""
@@ -75,7 +77,8 @@ class WebLink:
 
     def report(self, report: Report) -> ReportAnswer:
         """Say what happened."""
-        return self._message("POST", "/v1/host/reports", report, ReportAnswer)
+        data = self._ask("POST", "/v1/host/reports", encode_message(report))
+        return _understood(lambda: decode_message(data, ReportAnswer))
 
     def send_change_set(self, digest: str, change_set: ChangeSet) -> None:
         """Send what a report named by digest."""
@@ -105,12 +108,6 @@ class WebLink:
     def _new_client(self) -> httpx.Client:
         return _client(self._trusted, {"authorization": f"Bearer {self._credential}"})
 
-    def _message(
-        self, method: str, path: str, message: msgspec.Struct, answer: type[_Message], *, patience: float = 0.0
-    ) -> _Message:
-        data = self._ask(method, path, encode_message(message), patience=patience)
-        return _decoded(data, answer)
-
     def _ask(self, method: str, path: str, body: bytes | None = None, *, patience: float = 0.0) -> bytes:
         is_report = path.startswith(("/v1/host/reports", "/v1/host/change-sets"))
         if is_report and self._configuration.report_url:
@@ -131,7 +128,7 @@ def enrol(configuration: Configuration, message: Enrol) -> Enrolled:
     """Ask the broker to take this host into the fleet; raises as every way to it does."""
     with _client(trusted(configuration.ca_file), {}) as client:
         data = _answer(client, "POST", _joined(configuration.broker[0], "/v1/enrol"), encode_message(message))
-    return _decoded(data, Enrolled)
+    return _understood(lambda: decode_message(data, Enrolled))
 
 
 def trusted(ca_file: str) -> ssl.SSLContext:
@@ -151,9 +148,11 @@ def _client(verify: ssl.SSLContext, headers: Mapping[str, str]) -> httpx.Client:
     )
 
 
-def _decoded(data: bytes, kind: type[_Message]) -> _Message:
+def _understood(decoded: Callable[[], _Message]) -> _Message:
     try:
-        return decode_message(data, kind)
+        return decoded()
+    except NotSpoken as error:
+        raise BrokerRefused(error.message, hint=error.hint) from None
     except MessageRefused as error:
         raise BrokerRefused(f"the broker's answer makes no sense: {error.message}", hint=error.hint) from None
 

@@ -30,7 +30,7 @@ from aquiline.broker.going_live import settle
 from aquiline.broker.metrics import FleetCollector
 from aquiline.broker.retention import forget
 from aquiline.errors import AquilineError, HostFrozen, PlanStale, UsageError
-from aquiline.protocol.messages import LARGEST_MESSAGE, MessageRefused
+from aquiline.protocol.messages import LARGEST_MESSAGE, PROTOCOL, MessageRefused, NotSpoken
 
 #: Nobody has to say who they are for these.
 _OPEN = ("^/health$", "^/v1/enrol$", "^/v1/reach$", "^/schema")
@@ -39,6 +39,7 @@ _STATUS: tuple[tuple[type[AquilineError], int], ...] = (
     (OverBudget, 429),
     (Refused, 409),
     (UsageError, 400),
+    (NotSpoken, 426),
     (MessageRefused, 400),
     (PlanStale, 412),
     (HostFrozen, 423),
@@ -136,4 +137,5 @@ def _refused(request: Request[Any, Any, Any], error: AquilineError) -> Response[
         "exit_status": error.exit_status,
         "changes": list(error.changes) if isinstance(error, Blocked) else [],
     }
-    return Response(body, status_code=status)
+    headers = {"upgrade": f"aquiline/{PROTOCOL}", "connection": "upgrade"} if isinstance(error, NotSpoken) else {}
+    return Response(body, status_code=status, headers=headers)

@@ -17,6 +17,7 @@ from aquiline.broker.records import Host
 from aquiline.protocol.messages import (
     Enrol,
     Enrolled,
+    NotSpoken,
     Poll,
     PollAnswer,
     Report,
@@ -43,9 +44,15 @@ class Hosts(Controller):
     tags = ["hosts"]  # noqa: RUF012  # the same
 
     @post("/poll", status_code=200)
-    async def poll(self, request: BrokerRequest, state: State, data: Poll) -> PollAnswer:
+    async def poll(self, request: BrokerRequest, state: State) -> PollAnswer:
         """Say where a host stands; be told its target and orders, at once or as soon as there are any."""
-        return await _wait_for_news(state.broker, _host(request), data)
+        body = await request.body()
+        try:
+            found = decode_message(body, Poll)
+        except NotSpoken as error:
+            await sync_to_thread(answering.refused, state.broker, _host(request), body, error)
+            raise
+        return await _wait_for_news(state.broker, _host(request), found)
 
     @get("/profiles/{digest:str}", sync_to_thread=True)
     def profile(self, request: BrokerRequest, state: State, digest: str) -> Response[bytes]:
