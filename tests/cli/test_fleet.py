@@ -189,3 +189,21 @@ def test_only_a_question_is_closed(run: Run) -> None:
     status, said = run("close", "prod-4")
 
     assert (1, True) == (status, "only a test or a verification is closed" in said)
+
+
+@pytest.mark.slow
+def test_the_rules_of_a_domain(fleet: Fleet, run: Run) -> None:
+    """Without an option they are shown, to whoever may read, and nobody writes anything down."""
+    before = run("domain", "rules", "prod")
+    told = run("domain", "rules", "prod", "--needs-approval", "yes", "--author-may-approve", "no")
+    shown = run("domain", "rules", "prod")
+    as_data = json.loads(run("domain", "rules", "prod", "--json")[1])
+    said = [one for one in fleet.served.ask("GET", "/v1/audit").json() if one["what"] == "rules"]
+    run("domain", "rules", "prod", "--needs-approval", "no", "--author-may-approve", "yes")
+
+    assert (0, "prod: needs no approval, its author may approve\n") == before
+    assert (0, "prod: takes only what was approved, by somebody else than its author\n") == told == shown
+    assert (True, False) == (as_data["needs_approval"], as_data["author_may_approve"])
+    assert 1 == len(said)
+    status, refused = run("domain", "rules", "box")
+    assert (2, True) == (status, "box is a sandbox: only a domain has rules" in refused)

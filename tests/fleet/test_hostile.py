@@ -31,7 +31,7 @@ def fleet(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[HostileFle
 
 
 class Whims:
-    """Lets each message meet each fate once, in an order that a seed says, and delays some; then it passes."""
+    """Lets each message meet each fate once, in an order that a seed says; then it passes."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,7 +76,7 @@ class Daemon:
     def __init__(self, host: Host, *arguments: str) -> None:
         self.log = host.top / "agent.log"
         with self.log.open("ab") as log:
-            command = ["python", "-m", "aquiline.cli", "--root", str(host.root), "agent", *arguments]
+            command = [sys.executable, "-m", "aquiline.cli", "--root", str(host.root), "agent", *arguments]
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env=host.environment())
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -139,6 +140,20 @@ def test_a_broker_that_is_away(host: Host, server: Server, broker: Broker) -> No
     assert 1 == host.run("agent", "--once").returncode
     broker.away.clear()
     assert (0, 1) == (host.run("agent", "--once").returncode, len(broker.reports))
+
+
+def test_what_is_not_spoken(host: Host, broker: Broker, daemon: Callable[..., Daemon]) -> None:
+    """A target of another version, and an order of another kind, are refused; what comes with them is done."""
+    broker.asks(Order(id="o1", change="t", kind="rehearse", time_to_live=600.0))
+    broker.asks(Order(id="o2", change="t", kind="verify", time_to_live=600.0))
+    broker.wants(ONE, "c1", protocol=7)
+    daemon()
+
+    soon(lambda: len(broker.reports) == 3)
+    assert [("refusal", ""), ("refusal", "o1"), ("verify", "o2")] == sorted(
+        (one.kind, one.order) for one in broker.reports.values()
+    )
+    assert host.text("/etc/motd") is None
 
 
 def test_waiting_costs_nothing(broker: Broker, daemon: Callable[..., Daemon]) -> None:

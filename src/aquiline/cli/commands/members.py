@@ -12,6 +12,7 @@ from aquiline.cli.command import Command, Example, Invocation
 from aquiline.cli.fleet import Actions, add_broker_options, client, run_action, segment
 from aquiline.cli.parsing import duration, positive, refuse_unfit
 from aquiline.cli.tables import table
+from aquiline.errors import UsageError
 
 
 def _branch_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
@@ -30,7 +31,7 @@ def _branch_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
         adopt = actions.add("adopt", "deploy what a branch was moved to outside", _adopt)
         adopt.add_argument("name", metavar="NAME")
         adopt.add_argument("--reason", default="", metavar="TEXT")
-        rules = actions.add("rules", "say whether it takes only what was tested and approved", _rules)
+        rules = actions.add("rules", "show or say whether it takes only what was tested and approved", _rules)
         rules.add_argument("name", metavar="NAME")
         for option, text in (
             ("--needs-approval", "whether only an approved test is deployed"),
@@ -73,12 +74,24 @@ def _rules(invocation: Invocation) -> int:
     arguments = invocation.arguments
     said = {"needs_approval": arguments.needs_approval, "author_may_approve": arguments.author_may_approve}
     body = {name: answer == "yes" for name, answer in said.items() if answer is not None}
-    found = client(invocation).ask("POST", f"/v1/domains/{segment(arguments.name)}/rules", body)
+    at = segment(arguments.name)
+    broker = client(invocation)
+    if body:
+        found = broker.ask("POST", f"/v1/domains/{at}/rules", body)
+    else:
+        found = _domain(broker.ask("GET", f"/v1/branches/{at}"))
     words = [
         "takes only what was approved" if found["needs_approval"] else "needs no approval",
         "its author may approve" if found["author_may_approve"] else "by somebody else than its author",
     ]
     return _answer(invocation, found, f"{arguments.name}: {', '.join(words)}")
+
+
+def _domain(shown: Mapping[str, Any]) -> Mapping[str, Any]:
+    branch: Mapping[str, Any] = shown["branch"]
+    if branch["kind"] != "domain":
+        raise UsageError(f"{branch['name']} is a {branch['kind']}: only a domain has rules")
+    return branch
 
 
 def _list_domains(invocation: Invocation) -> int:
