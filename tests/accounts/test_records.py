@@ -182,6 +182,25 @@ def test_a_hash_is_shown_nowhere(site: Site) -> None:
     assert f"alice:{OLD}:1:1::/:\n" == site.path("/etc/passwd").read_text()
 
 
+def test_a_hash_of_another_entry_does_not_say_where_one_stood(site: Site) -> None:
+    """Where an entry stood is told by the name above it, and by nothing else of that entry, though there are two."""
+    text = f"bob:{OLD}:1::::::\nbob:{NEW}:1::::::\nzed:*:1::::::\nada:*:1::::::\n"
+    site.path("/etc/shadow").write_text(text)
+    site.wants(SetRecord(database="shadow", name="zed", line=None))
+
+    plan = site.plan()
+    run = site.apply()
+
+    shown = [json.dumps(plan_as_json(plan)), msgspec.json.encode(exporting.export(site.session, run.run)).decode()]
+    assert [] == [one for one in shown if "HASH" in one]
+    assert [] == [str(path) for path in site.state.rglob("*") if path.is_file() and b"HASH" in path.read_bytes()]
+    (back,) = plan.steps[0].undo.changes
+    assert isinstance(back, SetRecord)
+    assert "bob" == back.after
+    site.undo()
+    assert sorted(text) == sorted(site.path("/etc/shadow").read_text())
+
+
 # ---- what is refused -----------------------------------------------------------------------------------------------
 
 

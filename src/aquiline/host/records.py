@@ -17,6 +17,7 @@ import copy
 import errno
 import fcntl
 import os
+import re
 import struct
 import time
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,9 @@ DatabaseName = Literal["passwd", "shadow", "group", "gshadow", "subuid", "subgid
 DATABASES: tuple[str, ...] = get_args(DatabaseName)
 #: Those of which an account may have several entries: ranges of sub-ids.
 RANGES = ("subuid", "subgid")
+
+#: A range of sub-ids. Of other entries the second field names nothing; in shadow it is a hash, which stays there.
+_RANGE = re.compile(r"[^:]+:[0-9]+:[0-9]+")
 
 #: Of what is half-built: found and removed again after a crash.
 LABEL = "accounts"
@@ -108,7 +112,7 @@ class Database:
         while above >= 0 and not _name(self._lines[above]):
             above -= 1
         after = _name(self._lines[above]) if above >= 0 else ""
-        if after in self._repeated:
+        if after in self._repeated and _RANGE.fullmatch(self._lines[above]):
             after = range_name(self._lines[above])
         return Entry(name, line, after, at - 1 - above, is_unended)
 
