@@ -186,6 +186,18 @@ def test_what_starts_along_is_foreseen() -> None:
     ) == step.undo.description
 
 
+def test_what_runs_to_its_end_is_right_whatever_it_wants() -> None:
+    """A unit that ran to its end is not run again because something that it wants has not stayed."""
+    units = {"job.service": unit("inactive", runs_once=True, starts=("wanted.service",)), "wanted.service": OFF}
+    host = SimulatedHost(units=units)
+
+    assert () == planned(host, SetUnit(unit="job.service", active=True)).steps
+    assert ["start job.service, then start wanted.service"] == [
+        step.description
+        for step in planned(host, SetUnit(unit="job.service", active=True, along=("wanted.service",))).steps
+    ]
+
+
 def test_what_others_need_by_now_is_left_running() -> None:
     """Undo of a start does not stop what came along where something else that runs needs it by now."""
     units = {

@@ -145,11 +145,13 @@ def test_a_unit_that_dies_for_ever_is_taken_back(ours: Ours) -> None:
 @pytest.mark.parametrize("by_script", [False, True], ids=["undo", "script"])
 def test_what_crashed_since_is_taken_back(by_script: bool, ours: Ours) -> None:
     """A daemon that the run started, and that died since, is nobody's change."""
-    service = {"ExecStart": "/bin/sh -c 'sleep 2.5; exit 3'"}
+    service = {"ExecStart": "/bin/sh -c 'until test -e /run/die; do sleep 0.1; done; exit 3'"}
     before = ours.host.snapshot()
     ours.wants({"ours": {"file": {"config": {"service": service, **INSTALL}, "replace": True}}})
     ours.apply()
+    ours.host.run(["touch", "/run/die"])
     ours.wait_for("ours.service", "failed")
+    ours.host.run(["rm", "/run/die"])
 
     if by_script:
         ours.host.run(["sh", "-c", "sh /var/lib/aquiline/undo/*.sh"])

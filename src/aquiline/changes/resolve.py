@@ -401,7 +401,7 @@ def _resolve_unit(change: SetUnit, host: Reading) -> Effect | None:
     is_as_asked = change.restores is None or unitfiles.is_as(host, change.restores)
     relinks = wanted.enabled != found.enabled or not is_as_asked
     along = _along(change, found, wanted, host)
-    if not relinks and wanted.active == found.active and all(one == other for _, one, other in along):
+    if not relinks and wanted.active == found.active and not _brings_along(change, along):
         return None
     # What runs to its end is right when it is inactive; it is run by the step that enables it.
     must_run = bool(change.active and wanted.active == "inactive")
@@ -438,6 +438,15 @@ def _along(change: SetUnit, found: Unit, wanted: Unit, host: Reading) -> list[tu
     becoming |= dict.fromkeys((*change.along, *change.starts_again), "active")
     states = host.units.states(becoming)
     return [(unit, states[unit].active, becomes) for unit, becomes in becoming.items()]
+
+
+def _brings_along(change: SetUnit, along: list[tuple[str, str, str]]) -> bool:
+    """Whether units that `change` names itself are not yet as it wants them; what else comes along is no reason to act.
+
+    One that runs to its end, and is right, would else be run again as long as what it wants does not stay.
+    """
+    named = {*change.along, *change.stops_too, *change.starts_again}
+    return any(unit in named and was != becomes for unit, was, becomes in along)
 
 
 def _back_along(change: SetUnit, along: list[tuple[str, str, str]]) -> dict[str, tuple[str, ...]]:
