@@ -109,23 +109,55 @@ def test_a_root_that_cannot_be_written(site: Site, point: str) -> None:
     in_private_mounts(work)
 
 
-@pytest.mark.parametrize("has_tmp", [True, False])
-def test_where_nobody_may_mount(tmp_path: Path, has_tmp: bool) -> None:
-    """In a container the copy is a file on disk for a moment: what is left is as it was, times of parents included."""
+def with_namespaces(number: int) -> tuple[str, ...]:
+    """Return what starts a command as root that may have so many mount namespaces, its own among them."""
+    limit = f'echo {number} > /proc/sys/user/max_mnt_namespaces && exec "$@"'
+    return ("unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-c", limit, "sh")
+
+
+#: How we come to be one that may not mount. Some kernels count a file system that is mounted nowhere as a namespace: by
+#: one of the two limits, that can be made, and only the checker learns that it cannot be mounted.
+FORBIDS = {
+    "privilege": ("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"),
+    "one-namespace": with_namespaces(1),
+    "two-namespaces": with_namespaces(2),
+}
+
+
+@pytest.mark.parametrize(
+    ("forbids", "temporary"),
+    [
+        *(("privilege", temporary) for temporary in ("directory", "absent", "link")),
+        ("one-namespace", "directory"),
+        ("two-namespaces", "directory"),
+    ],
+)
+def test_where_nobody_may_mount(tmp_path: Path, forbids: str, temporary: str) -> None:
+    """In a container the copy is a file on disk for a moment: what is left is as it was, times of parents included.
+
+    A link in the place of ``/tmp`` is not followed, which may lead out of the root.
+    """
     site = InstalledSite(tmp_path)
     site.install()
     site.with_shell()
-    if not has_tmp:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    if temporary != "directory":
         site.path("/tmp").rmdir()
+    if temporary == "link":
+        site.path("/tmp").symlink_to(outside)
+        site.path("/mnt").mkdir()
     changes: tuple[Change, ...] = checked('read word < "$0" && test "$word" = good', "{}").changes
     section = {"anything": {"changes": [msgspec.to_builtins(change) for change in changes]}}
     profile = tmp_path / "profile.json"
     profile.write_text(json.dumps({"software": {"components": section}}))
     before = {path: found[:-1] for path, found in everything(site.root).items()}
+    before_outside = everything(outside)
 
-    drop = ("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin")
     plan = (sys.executable, "-m", "aquiline.cli", "--root", str(site.root), "plan", str(profile), "--require-coverage")
-    done = subprocess.run([*drop, *plan], env=site.environment(), capture_output=True, text=True, check=False)
+    command = [*FORBIDS[forbids], *plan]
+    done = subprocess.run(command, env=site.environment(), capture_output=True, text=True, check=False)
 
     assert (0, "") == (done.returncode, done.stderr)
     assert before == {path: found[:-1] for path, found in everything(site.root).items()}
+    assert before_outside == everything(outside)

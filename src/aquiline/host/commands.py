@@ -42,7 +42,20 @@ def run(command: Command, walk: Walk, *, offline: bool) -> Completed:
     program = _find(command, walk)
     if command.copy is None:
         return _run(command, program, _into(walk.root) if offline else None)
-    with private_copy(command.copy, walk.prefix or "/", walk.root, offline=offline) as copy:
+    try:
+        return _run_on_copy(command, command.copy, program, walk, offline=offline)
+    except HostError as error:
+        if not isinstance(error.__cause__, subprocess.SubprocessError):
+            raise
+        # Some sandboxes let us make a file system and not mount it, and that shows in the child alone.
+        return _run_on_copy(command, command.copy, program, walk, offline=offline, may_mount=False)
+
+
+def _run_on_copy(
+    command: Command, content: bytes, program: str, walk: Walk, *, offline: bool, may_mount: bool = True
+) -> Completed:
+    root = walk.prefix or "/"
+    with private_copy(content, root, walk.root, offline=offline, may_mount=may_mount) as copy:
         argv = tuple(copy.path if word == COPY else word for word in command.argv)
         enter = _into(walk.root, copy.attach) if offline else None
         return _run(msgspec.structs.replace(command, argv=argv), program, enter)

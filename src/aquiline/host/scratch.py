@@ -50,24 +50,28 @@ class Copy(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def private_copy(content: bytes, root: str, descriptor: int, *, offline: bool) -> Iterator[Copy]:
+def private_copy(
+    content: bytes, root: str, descriptor: int, *, offline: bool, may_mount: bool = True
+) -> Iterator[Copy]:
     """Give a copy of `content` that only root can read; `descriptor` is of the directory `root`.
+
+    Unless it `may_mount`, the copy is one on disk: for another try, where `attach` failed.
 
     Raises `NoCopyHere` where none can be made.
     """
     with ExitStack() as held:
-        yield (
-            _in_memory(content, held)
-            if not offline
-            else _mounted(content, descriptor, held) or _on_disk(content, Path(root), held)
-        )
+        if not offline:
+            yield _in_memory(content, held)
+        else:
+            mounted = _mounted(content, descriptor, held) if may_mount else None
+            yield mounted or _on_disk(content, Path(root), held)
 
 
 def sweep(root: str) -> None:
     """Remove the copies on disk of killed processes below `root`, and put back the time of their directory."""
     if root == "/":
         return  # they were in memory
-    for parent in (Path(root), Path(root, "tmp")):
+    for parent in {Path(root), _folder(Path(root))}:
         for left in sorted(parent.glob(f"{_PREFIX}*")):
             made = re.fullmatch(r"([0-9]+)-([0-9]+)-\w+", left.name.removeprefix(_PREFIX))
             if made and left.lstat().st_uid == os.geteuid() and not Path("/proc", made[1]).exists():
@@ -136,8 +140,14 @@ def _call(function: Callable[..., int], *arguments: object) -> int:
     return result
 
 
+def _folder(root: Path) -> Path:
+    """Return where copies on disk are made: not behind a link in the place of ``/tmp``, which may lead elsewhere."""
+    temporary = root / "tmp"
+    return temporary if temporary.is_dir() and not temporary.is_symlink() else root
+
+
 def _on_disk(content: bytes, root: Path, held: ExitStack) -> Copy:
-    parent = root / "tmp" if (root / "tmp").is_dir() else root
+    parent = _folder(root)
     before = parent.stat()
     prefix = f"{_PREFIX}{os.getpid()}-{before.st_mtime_ns}-"
     try:
