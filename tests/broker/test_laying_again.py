@@ -220,6 +220,21 @@ def test_again_and_again(fleet: Fleet) -> None:
     assert 3 == len(seen)
 
 
+def test_what_was_laid_again_is_not_brought_once_more(fleet: Fleet) -> None:
+    """Brought again by its sandbox, laid again when another one went: from then on it is there, and edited as any."""
+    sandbox = fleet.sandbox({"common/a": "a", "common/b": "b"})
+    below = fleet.deploy({"common/c": "c"})
+    fleet.undeploy(laying.deploy(fleet.broker, sandbox, "prod", ALICE))
+    laying.deploy(fleet.broker, sandbox, "prod", ALICE)
+    fleet.undeploy(below, redeploy=True)
+    fleet.deploy({"common/a": "another", "common/b": None})
+
+    fleet.people.push(sandbox, {"common/d": "d"})
+    last = laying.deploy(fleet.broker, sandbox, "prod", ALICE)
+
+    assert ((), ["common/d"]) == (last.relays, fleet.repository.changed_files(last.before, last.after))
+
+
 def test_each_host_is_told_what_is_right_for_it(fleet: Fleet) -> None:
     """Those that have none of it are left alone, held ones follow once they are released, those elsewhere stay."""
     members.add_domain(fleet.broker, "qa", ALICE, start="prod")

@@ -240,12 +240,25 @@ def _taken_back(broker: Broker, changes: Sequence[Change], source: str) -> list[
     well was begun, or merged with the domain, afterwards: it is what its author sees there, without that change.
     """
     has = broker.repository.is_ancestor
-    laid_again = {name for change in targets.in_effect(changes) for name in change.relays}
+    laid_again = _brought_again(changes)
     undone = (one for one in changes if one.state == "undone" and one.taken_back and one.id not in laid_again)
     found = [one for one in undone if has(one.source, source) and not has(one.taken_back, source)]
     undone_at = {name: one.serial for one in changes if one.kind == "undeploy" for name in one.undoes}
     # What was taken back last is laid again first.
     return sorted(found, key=lambda one: (-undone_at.get(one.id, 0), one.serial))
+
+
+def _brought_again(changes: Sequence[Change]) -> set[str]:
+    """Return what the changes in effect lay again, also by way of one that was laid again and taken back since."""
+    relays = {one.id: one.relays for one in changes}
+    found: set[str] = set()
+    left = [name for one in targets.in_effect(changes) for name in one.relays]
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left.extend(relays.get(name, ()))
+    return found
 
 
 def refuse_broken(broken: Sequence[CompileFailed], what: str, *, hint: str) -> None:
