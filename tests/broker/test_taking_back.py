@@ -118,6 +118,21 @@ def test_each_host_is_told_what_is_right_for_it(fleet: Fleet) -> None:
     assert {} == fleet.tree("held")
 
 
+def test_other_domains_have_nothing_to_do_with_it(fleet: Fleet) -> None:
+    """Hosts of another domain are no part of the report, but for those that have the change or are named."""
+    members.add_domain(fleet.broker, "qa", ALICE, start="prod")
+    fleet.add("elsewhere", branch="qa")
+    change = fleet.deploy({"web1/motd": "1"})
+    fleet.visit()
+
+    found = [
+        fleet.undeploy(change, hosts=("elsewhere",)), fleet.undeploy(change, is_test=True), fleet.undeploy(change)
+    ]  # fmt: skip
+
+    assert {"elsewhere": "never-had"} == fleet.states(found[0])
+    assert [{"web1", "web2", "db1"}] * 2 == [set(fleet.states(one)) for one in found[1:]]
+
+
 def reinstall(fleet: Fleet, name: str) -> None:
     """Install a host anew, below the same name and machine."""
     host = fleet.hosts[name]

@@ -150,6 +150,8 @@ class _Taken(msgspec.Struct, frozen=True):
     def _write_host(self, tx: Transaction, host: Host, predicted: Mapping[tuple[str, str], str]) -> None:
         target = tx.target(host.name)
         has = [one.id for one in self.newest_first if target is not None and one.id in target.change_ids]
+        if self.commits and not has and host.branch != self.change.domain:
+            return  # it is of another domain, and has nothing to do with it
         oldest = tx.change_host(has[-1], host.name) if has else None
         archived = oldest.before if oldest is not None else None
         record = _meaning(self.change, host, target, self.compiled, archived=archived)
