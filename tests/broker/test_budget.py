@@ -1,4 +1,4 @@
-"""A host that sends whatever it can fills no disk, and harms no other host."""
+"""A host that sends whatever it can fills no disk, harms no other host, and is heard of when a run of it fails."""
 
 from __future__ import annotations
 
@@ -8,17 +8,29 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from aquiline.broker import answering, laying, reporting
+from aquiline.broker import answering, laying, members, reporting
 from aquiline.broker.broker import Broker, Refused
 from aquiline.broker.budget import OverBudget
 from aquiline.broker.sqlstore import SqlStore
+from aquiline.changes.canonical import decode
 from aquiline.protocol.changesets import ChangeSet, change_set_digest
-from aquiline.protocol.messages import MessageRefused, Report, encode_message
-from tests.broker.small import ALICE, Fleet
+from aquiline.protocol.messages import (
+    Enrol,
+    Live,
+    MessageRefused,
+    Report,
+    ReportAnswer,
+    ReportedStep,
+    UndoneBy,
+    encode_message,
+)
+from tests.broker.small import ALICE, BOB, Fleet
 from tests.fleet.histories import FilesCompiler
 
 DAY = 86400.0
 BUDGET = 300_000
+#: What is kept at most, with outlines of reports.
+MOST = BUDGET * 5 // 4
 
 
 @pytest.fixture
@@ -48,6 +60,13 @@ def until_over_budget(send: Callable[[int], object]) -> int:
     raise AssertionError("there is no end to it")
 
 
+def spend(fleet: Fleet, broker: Broker, size: int) -> None:
+    """Let web1 report until no report of that size is taken any more."""
+    until_over_budget(
+        lambda number: answering.receive(broker, fleet.record("web1"), report(f"{size}-{number}", size=size))
+    )
+
+
 def audited(store: SqlStore, what: str) -> int:
     """Return how often something was written down."""
     with store.reading() as tx:
@@ -64,7 +83,7 @@ def test_reports_beyond_the_budget_wait_for_another_day(fleet: Fleet, broker: Br
             refused += 1
 
     assert 0 < refused < 50
-    assert kept(fleet.store, "web1") <= BUDGET
+    assert kept(fleet.store, "web1") <= MOST
     assert 1 == audited(fleet.store, "over its budget")
     with pytest.raises(OverBudget):
         answering.receive(broker, fleet.record("web1"), report("r49", size=20_000))
@@ -80,7 +99,7 @@ def test_many_small_reports_cost_as_well(fleet: Fleet, broker: Broker) -> None:
         except OverBudget:
             break
 
-    assert number < BUDGET / 1024
+    assert number < MOST / 1024
     for _ in range(3):
         answering.receive(broker, fleet.record("web1"), report("r0"))
     assert number == len(_reports(fleet, "web1"))
@@ -173,10 +192,79 @@ def test_the_audit_is_not_filled(fleet: Fleet, broker: Broker) -> None:
 
     assert 2 == audited(fleet.store, "machine-id refused")
 
-    def change_journal(number: int) -> None:
+    for number in range(BUDGET // 1024 + 10):
         answering.answer(broker, host.record(), msgspec.structs.replace(host.poll(), journal=f"j{number}"))
 
-    assert until_over_budget(change_journal) < BUDGET / 1024
+    assert 0 < audited(fleet.store, "journal changed") < BUDGET / 1024
+
+
+def test_a_host_that_a_person_holds_does_not_fill_the_audit(fleet: Fleet, broker: Broker) -> None:
+    """Nor does one that says with each poll something else that cannot be."""
+    host = fleet.hosts["web1"]
+    host.visit()
+    members.hold(broker, "web1", BOB)
+    for number in range(BUDGET // 5000):
+        live = Live("", tuple(f"{'x' * 100}-{number}-{one}" for one in range(50)))
+        answering.answer(broker, host.record(), msgspec.structs.replace(host.poll(), generation=2**40, live=live))
+
+    assert 0 < audited(fleet.store, "ahead of the database") < BUDGET / 5000
+    assert "person" == fleet.record("web1").held_by
+
+
+def test_who_has_spent_the_budget_is_heard_of_when_a_run_fails(fleet: Fleet, broker: Broker) -> None:
+    """Large answers to tests keep no failure from the report: of it the outline is kept, and no body asked for."""
+    change = fleet.deploy({"common/motd": "x"})
+    for number in range(20):
+        answering.receive(broker, fleet.record("web1"), report(f"r{number}", size=20_000))
+    step = ReportedStep(
+        number=1, component="filecopy", kind="write-file", kind_version=1, description="y" * 50_000, status="failed",
+        undo=UndoneBy("exact", "as before"),
+    )  # fmt: skip
+    failed = msgspec.structs.replace(
+        report("failed", change_set="a" * 64), kind="run", run="1", sequence=1, exit_status=15, error="no room",
+        generation=fleet.target("web1").generation, steps=(step,), facts={"name": "web1"},
+    )  # fmt: skip
+
+    for _ in range(2):
+        assert ReportAnswer() == answering.receive(broker, fleet.record("web1"), failed)
+
+    assert ("failed", "no room", 15) == (
+        (found := fleet.meaning(change, "web1")).state, found.because, found.exit_status
+    )  # fmt: skip
+    assert [("no room", "web1")] == [(one.what, one.hosts) for one in reporting.report(broker, change.id).failed]
+    with fleet.store.reading() as tx:
+        outline = decode(tx.reports_of_host("web1", limit=1)[0].body, Report)
+    assert ((), "no room", 15) == (outline.steps, outline.error, outline.exit_status)
+    assert "too much today" in outline.notes[0]
+    assert 1 == audited(fleet.store, "over its budget")
+
+
+def test_a_body_that_does_not_fit_holds_up_no_report(fleet: Fleet, broker: Broker) -> None:
+    """Where there is no room for a change-set any more, its report is taken without it when it comes again."""
+    body = ChangeSet(notes=("x" * BUDGET,))
+    named = report("r1", change_set=change_set_digest(body))
+
+    assert answering.receive(broker, fleet.record("web1"), named).wants
+    with pytest.raises(OverBudget):
+        answering.keep_change_set(broker, fleet.record("web1"), named.change_set, encode_message(body))
+    assert ReportAnswer() == answering.receive(broker, fleet.record("web1"), named)
+
+
+def test_installed_anew_with_the_budget_spent(fleet: Fleet, broker: Broker) -> None:
+    """Whoever puts a broken host right on the same day can enrol it, and it is told what it is to be."""
+    fleet.visit()
+    spend(fleet, broker, 20_000)
+    spend(fleet, broker, 0)
+    members.revoke_host(broker, "web1", ALICE)
+    token = members.add_join_token(broker, ALICE, count=1, seconds=60.0, pattern="*")
+
+    members.enrol(broker, Enrol(join_token=token, name="web1", machine_id="a" * 32, journal="journal-2", tool="test"))
+    poll = msgspec.structs.replace(fleet.hosts["web1"].poll(), machine_id="a" * 32, journal="journal-3", generation=0)
+
+    assert fleet.target("web1").generation == getattr(
+        answering.answer(broker, fleet.record("web1"), poll).target, "generation", None
+    )
+    assert "journal-3" == fleet.record("web1").journal
 
 
 def test_what_is_longer_than_any_such_thing_is_refused(fleet: Fleet, broker: Broker) -> None:

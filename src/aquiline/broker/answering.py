@@ -13,7 +13,7 @@ import msgspec
 
 from aquiline.broker import targets
 from aquiline.broker.broker import Broker, NotFound, Refused
-from aquiline.broker.budget import charge, keeping
+from aquiline.broker.budget import charge, charged_if_within, has_room, is_over, keeping, note_over
 from aquiline.broker.closing import close_if_due, keep_late
 from aquiline.broker.records import (
     TOLD_NOTHING,
@@ -201,15 +201,18 @@ def installed_anew(broker: Broker, tx: Transaction, host: Host, journal: str) ->
     """Mark what a host was told and will never say that it did, where its journal is another one than before."""
     if not host.journal or journal == host.journal:
         return host
-    charge(broker, tx, host.name, len(journal))
-    host = _host_in(tx, host.name)
-    broker.audit(tx, host.name, "journal changed", host.name, before=host.journal, now=journal)
+    if charged_if_within(broker, tx, host.name, len(journal)):
+        broker.audit(tx, host.name, "journal changed", host.name, before=host.journal, now=journal)
     for record in tx.changes_of_host(host.name):
         if record.state == "asked" and record.generation:
             tx.put_change_host(msgspec.structs.replace(record, state="reinstalled"))
     target = tx.target(host.name)
     lost = target.change_ids if target is not None else ()
-    return msgspec.structs.replace(host, journal=journal, sequence=0, live=Live(), generation=0, lost=lost)
+    anew = msgspec.structs.replace(
+        _host_in(tx, host.name), journal=journal, sequence=0, live=Live(), generation=0, lost=lost
+    )
+    tx.put_host(anew)
+    return anew
 
 
 def _settle(broker: Broker, tx: Transaction, host: Host, target: HostTarget) -> None:
@@ -252,12 +255,17 @@ def profile(broker: Broker, host: Host, digest: str) -> bytes:
 def receive(broker: Broker, host: Host, report: Report) -> ReportAnswer:
     """Keep a report of `host`, once however often it comes; ask for the change-set if nobody has sent it.
 
+    Of a host that has sent too much today only the outline is kept, and nothing is asked for.
+
     Raises:
-        OverBudget: the host has sent too much today. MessageRefused: something in it is longer than any such thing is.
+        OverBudget: it has sent even more. MessageRefused: something in it is longer than any such thing is.
     """
     _refuse_long(report)
     body = encode(report).encode("ascii")
     with keeping(broker, host.name) as tx:
+        is_whole = has_room(broker, _host_in(tx, host.name), len(body))
+        if not is_whole:
+            body = encode(_outline(report)).encode("ascii")
         change = _change_of(tx, host, report)
         if change is not None:
             # It is over when its time is up, whether or not somebody looked then.
@@ -270,7 +278,9 @@ def receive(broker: Broker, host: Host, report: Report) -> ReportAnswer:
             )
         )  # fmt: skip
         if is_new:
-            charge(broker, tx, host.name, len(body))
+            charge(broker, tx, host.name, len(body), is_outline=not is_whole)
+            if not is_whole:
+                note_over(broker, tx, host.name)
             if report.order:
                 _end_order(tx, host, report)
             if change is not None and late:
@@ -280,12 +290,21 @@ def receive(broker: Broker, host: Host, report: Report) -> ReportAnswer:
             _learn_live(broker, tx, host.name, report)
             if change is not None:
                 close_if_due(broker, tx, change.id)
-        wanted = report.change_set and not tx.has_content("change-set", [report.change_set])
+        asks = is_whole and not is_over(broker, _host_in(tx, host.name))
+        wanted = asks and report.change_set and not tx.has_content("change-set", [report.change_set])
         if wanted:
             _ask_for(tx, host.name, report.change_set)
     if change is not None:
         broker.bell.ring(change.id)
     return ReportAnswer((report.change_set,) if wanted else ())
+
+
+def _outline(report: Report) -> Report:
+    """Return how it went, without what was done: that is in the host's journal."""
+    return msgspec.structs.replace(
+        report, steps=(), facts={}, error=report.error[:_LONGEST_TEXT], hint=report.hint[:_LONGEST_TEXT],
+        notes=("kept without its steps: this host has sent too much today",),
+    )  # fmt: skip
 
 
 def _refuse_long(report: Report) -> None:

@@ -17,6 +17,7 @@ import msgspec
 
 from aquiline.broker import targets
 from aquiline.broker.broker import Broker
+from aquiline.broker.budget import charged_if_within
 from aquiline.broker.records import Host
 from aquiline.broker.store import Transaction
 from aquiline.protocol.messages import Poll
@@ -38,10 +39,13 @@ def held_ahead(broker: Broker, tx: Transaction, host: Host, poll: Poll) -> Host:
         tx.put_target(msgspec.structs.replace(target, generation=poll.generation))
     if host.held_by == "broker":
         return host
-    broker.audit(
-        tx, host.name, "ahead of the database", host.name, generation=poll.generation, known=target.generation,
-        changes=unknown[:_CREDIBLE],
-    )  # fmt: skip
+    named = unknown[:_CREDIBLE]
+    if charged_if_within(broker, tx, host.name, sum(map(len, named))):
+        broker.audit(
+            tx, host.name, "ahead of the database", host.name, generation=poll.generation, known=target.generation,
+            changes=named,
+        )  # fmt: skip
+        host = tx.host(host.name) or host
     why = "it was told more than this broker remembers: was a backup restored?"
     return host if host.held_by == "person" else msgspec.structs.replace(host, held=why, held_by="broker")
 
